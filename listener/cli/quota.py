@@ -1,4 +1,4 @@
-"""`quota`: what the filters `sending-policy` have counted, of a server that runs or one that is stopped."""
+"""`quota`: what the filters `sending-policy` have counted, of servers that run or are stopped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import os
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Final
 
 from functions.errors import ConfigError
@@ -17,10 +16,10 @@ from functions.options.environment import variable
 from functions.options.secrets import Runtime
 from listener.cli.arguments import CONFIG
 from listener.config.load import load
-from listener.config.relay import RelayConfig
 from listener.filters.sending.counts import FILE, Counts, Used
+from listener.filters.sending.items import TableItems
 from listener.filters.sending.slots import StoreFault
-from listener.filters.sending.table import TABLE
+from listener.filters.sending.table import TABLE, client
 from listener.server.build import state_folder
 
 _EPILOG: Final = """\
@@ -36,8 +35,13 @@ examples:
 --json prints one object per line: flow, filter, rule, limit, who (the user, or the client's address), used,
 most, seconds; reset prints who and counts, how many counts were not zero.
 
+If SMTP_RELAY_LIMITS_TABLE names a table of DynamoDB, the counts are there. Blocks that listeners have taken
+count as used, and outlive a reset. It takes dynamodb:Scan, and for reset also GetItem and PutItem.
+
 Exit status: 0; 1 if the counts cannot be read; 2 for a mistake in arguments.
 """
+
+_TABLE_CURE: Final = "look at AWS_REGION, the credentials and their rights: dynamodb:Scan, GetItem, PutItem"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,25 +65,30 @@ def run(arguments: argparse.Namespace) -> int:
     config = load(arguments.config, os.environ)
     if not any(one.limits_senders for flow in config.flows.values() for one in flow.filters):
         raise ConfigError(config.source, "has no sending-policy, so nothing is counted")
-    if table := variable(os.environ, TABLE):
-        raise ConfigError(TABLE, f"the counts are in the DynamoDB table {table}", "look at them there")
+    table = variable(os.environ, TABLE)
     path = state_folder(config, Runtime.here()) / FILE
+    store: Counts | TableItems | None = None
     try:
-        counts = Counts(path) if path.exists() else None
+        if table:
+            store = TableItems(table, client)
+        elif path.exists():
+            store = Counts(path)
         if arguments.action == "reset":
-            return _reset(counts, users or [None], as_json=arguments.json)
-        return _show(_chosen(counts, users), config, path, as_json=arguments.json)
+            return _reset(store, users or [None], as_json=arguments.json)
+        missing = "" if store else f" ({path} does not exist: no server has counted here)"
+        return _show(_chosen(store, users), missing, as_json=arguments.json)
     except StoreFault as fault:
-        print(f"smtp-relay: {escaped(str(fault))} (ask the server's user, or root)", file=sys.stderr)
+        cure = _TABLE_CURE if table else "ask the server's user, or root"
+        print(f"smtp-relay: {escaped(str(fault))} ({cure})", file=sys.stderr)
         return 1
 
 
-def _chosen(counts: Counts | None, users: list[str]) -> list[Used]:
+def _chosen(counts: Counts | TableItems | None, users: list[str]) -> list[Used]:
     found = [] if counts is None else [one for one in counts.used() if not users or one.label[-1] in users]
     return sorted(found, key=lambda one: (one.label[:-2], -one.used / max(1, one.most), one.label))
 
 
-def _show(found: Iterable[Used], config: RelayConfig, path: Path, *, as_json: bool) -> int:
+def _show(found: Iterable[Used], missing: str, *, as_json: bool) -> int:
     number = 0
     for one in found:
         number += 1
@@ -90,12 +99,11 @@ def _show(found: Iterable[Used], config: RelayConfig, path: Path, *, as_json: bo
         else:
             print(escaped(f"{who}: {one.used} of {limit}  ({flow}/{label} {rule})"))
     if not number and not as_json:
-        there = "" if path.exists() else f" ({path} does not exist: no server has counted here)"
-        print(f"nothing counts now{there}")
+        print(f"nothing counts now{missing}")
     return 0
 
 
-def _reset(counts: Counts | None, users: list[str] | list[None], *, as_json: bool) -> int:
+def _reset(counts: Counts | TableItems | None, users: list[str] | list[None], *, as_json: bool) -> int:
     for user in users:
         number = 0 if counts is None else counts.reset(user)
         if as_json:

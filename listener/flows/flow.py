@@ -13,20 +13,40 @@ their value at once if all hooks concerned are plain functions, else an awaitabl
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Final, NamedTuple
 
-from listener.api.decision import ACCEPT, Exact, Phase, Reply
+from listener.api.decision import ACCEPT, Decision, Phase, Reply
 from listener.api.filter import Filter, Operator
 from listener.api.session import Credentials, Message, Session, Transaction
-from listener.flows.inquiry import Answers, Inquiry, OnAnswer
-from listener.flows.outcome import DataOutcome, RecipientOutcome, rejection, settle, unasked
-from listener.flows.tally import MAY_TAKE, NOTHING_SAID, FilterVerdicts, Hook, Plan
-from listener.flows.wording import authentication_required, worded
+from listener.flows.inquiry import Answers, Asker, Inquiry, OnAnswer, ask_apart
+from listener.flows.outcome import (
+    NO_NOTES,
+    DataOutcome,
+    failed_attempt,
+    outcome_of,
+    rejection,
+    settle,
+    unasked,
+)
+from listener.flows.tally import MAY_TAKE, NOTHING_SAID, Hook, Plan, Tallies
+from listener.flows.wording import authentication_required
+
+Answered = tuple[Hook, Decision]
+"""A filter's hook and its answer."""
 
 Outcome = Reply | None
 """The reply that ends the command; None if the command may go on."""
+
+
+# Each mail comes here, so its path is short: few calls, and no closure while every filter abstains at once.
+_MAIL: Final = Phase.MAIL
+_RCPT: Final = Phase.RCPT
+_DATA: Final = Phase.DATA
+_PASSED_MAIL: Final = 1 << Phase.MAIL
+_PASSED_RCPT: Final = 1 << Phase.RCPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +114,7 @@ class Flows:
             hooks=tuple(tuple(hook for plan in plans for hook in plan.hooks[phase]) for phase in Phase),
             can_authenticate=not self.auth_lifted and (checks or any_user or not self.checks_credentials),
             any_user=any_user or not self.checks_credentials,
-            nothing_said=[NOTHING_SAID] * len(plans),
+            nothing_said=Tallies([NOTHING_SAID] * len(plans)),
             followers=followers,
         )
 
@@ -108,15 +128,16 @@ class _Serving(NamedTuple):
     hooks: tuple[tuple[Hook, ...], ...]
     can_authenticate: bool
     any_user: bool
-    nothing_said: list[FilterVerdicts]
+    nothing_said: Tallies
     followers: tuple[tuple[str, Filter], ...]
 
 
 class ConnectionState:
-    """The filters' verdicts on one connection. Lists of tallies are parallel to the flows; a list never
-    changes after it is made, so scopes can share it."""
+    """The filters' verdicts on one connection."""
 
     __slots__ = (
+        "_alike",
+        "_asker",
         "_at_connect",
         "_at_mail",
         "_at_rcpt",
@@ -132,10 +153,13 @@ class ConnectionState:
         self._flows = flows
         self._serving = serving
         self._session = session
+        self._asker = Asker(session.id, flows.filter_timeout, flows.on_answer)
         self._at_connect = serving.nothing_said
         self._before_mail = serving.nothing_said
-        self._at_mail: list[FilterVerdicts] | None = None
-        self._at_rcpt: dict[str, list[FilterVerdicts]] = {}
+        self._at_mail: Tallies | None = None
+        self._at_rcpt: dict[str, Tallies] = {}
+        self._alike = True
+        """True while no filter told the mail's recipients apart."""
         self._followed: str | None = None
         """The id of the mail whose end filters are told; None while there is none."""
         self._outcome: DataOutcome | None = None
@@ -145,29 +169,33 @@ class ConnectionState:
     def connect(self) -> Outcome | Awaitable[Outcome]:
         """Ask about the client: greet it, or send the reply (554, 421) and close."""
 
-        def finish(tallies: list[FilterVerdicts]) -> Outcome:
-            self._at_connect = self._before_mail = tallies
-            return self._refusal(Phase.CONNECT, tallies)
+        hooks = self._serving.hooks[Phase.CONNECT]
+        inquiry = self._asker.ask(Phase.CONNECT, "", hooks, (self._session,))
+        return self._connected(()) if inquiry is None else inquiry.then(self._connected)
 
-        return self._ask(Phase.CONNECT, "", self._at_connect, (self._session,), finish)
+    def _connected(self, answers: Sequence[Answered]) -> Outcome:
+        tallies = self._at_connect.plus(answers) if answers else self._at_connect
+        self._at_connect = self._before_mail = tallies
+        return self._refusal(Phase.CONNECT, tallies)
 
     def auth(self, credentials: Credentials) -> Outcome | Awaitable[Outcome]:
         """Ask about credentials: None for 235, with `session.user` set; else 535 or 454, and the
         attempt leaves no trace. This also asks filters of flows that already refuse, so the reply
         depends only on the credentials."""
-        inquiry = self._inquiry(Phase.AUTH, "")
-        inquiry.put(self._serving.hooks[Phase.AUTH], (self._session, credentials))
+        hooks = self._serving.hooks[Phase.AUTH]
+        inquiry = self._asker.ask(Phase.AUTH, "", hooks, (self._session, credentials))
+        if inquiry is None:
+            return self._attempted(credentials, [])
+        return inquiry.then(lambda answers: self._attempted(credentials, answers))
 
-        def finish(answers: Answers) -> Outcome:
-            refusal = self._failed_attempt(answers)
-            if refusal is None:
-                self._before_mail = _added(self._at_connect, answers)
-                self._session.authenticated(credentials.username)
-            elif refusal.code >= 500:
-                self._session.login_failed()
-            return refusal
-
-        return inquiry.then(finish)
+    def _attempted(self, credentials: Credentials, answers: Answers) -> Outcome:
+        refusal = failed_attempt(answers, any_user=self._serving.any_user)
+        if refusal is None:
+            self._before_mail = self._at_connect.plus(answers)
+            self._session.authenticated(credentials.username)
+        elif refusal.code >= 500:
+            self._session.login_failed()
+        return refusal
 
     def mail(self, transaction: Transaction) -> Outcome | Awaitable[Outcome]:
         """Begin a mail: ask about its reverse-path. After a reply (550, 530, 451) there is no mail."""
@@ -176,63 +204,108 @@ class ConnectionState:
             return self._flows.auth_required
         if self._serving.followers:
             self._followed = transaction.id
+        before = self._before_mail
+        hooks = before.hooks[_MAIL]
+        if hooks is None:
+            hooks = before.unsettled(_MAIL, self._serving.plans)
+        if hooks:
+            inquiry = self._asker.ask(_MAIL, transaction.id, hooks, (self._session, transaction))
+            if inquiry is not None:
+                return inquiry.then(partial(self._begin, before))
+        if before.passed & _PASSED_MAIL:
+            self._at_mail = before
+            return None
+        return self._begin(before, ())
 
-        def finish(tallies: list[FilterVerdicts]) -> Outcome:
-            refusal = self._refusal(Phase.MAIL, tallies)
-            if refusal is None:
-                self._at_mail = tallies
-            return refusal
-
-        arguments = (self._session, transaction)
-        return self._ask(Phase.MAIL, transaction.id, self._before_mail, arguments, finish)
+    def _begin(self, before: Tallies, answers: Sequence[Answered]) -> Outcome:
+        tallies = before.plus(answers) if answers else before
+        refusal = self._refusal(Phase.MAIL, tallies)
+        if refusal is None:
+            self._at_mail = tallies
+        return refusal
 
     def rcpt(self, transaction: Transaction, address: str) -> Outcome | Awaitable[Outcome]:
         """Ask about one recipient. A recipient that was accepted before in the same mail stays accepted."""
-        before, accepted = self._begun(), self._at_rcpt
+        before, accepted = self._at_mail, self._at_rcpt
+        if before is None:
+            raise RuntimeError("there is no mail yet")
         if address in accepted:
             return None
+        hooks = before.hooks[_RCPT]
+        if hooks is None:
+            hooks = before.unsettled(_RCPT, self._serving.plans)
+        if hooks:
+            arguments = (self._session, transaction, address)
+            inquiry = self._asker.ask(_RCPT, transaction.id, hooks, arguments)
+            if inquiry is not None:
+                return inquiry.then(partial(self._named, accepted, address, before))
+        if before.passed & _PASSED_RCPT:
+            accepted[address] = before
+            return None
+        return self._named(accepted, address, before, ())
 
-        def finish(tallies: list[FilterVerdicts]) -> Outcome:
-            refusal = self._refusal(Phase.RCPT, tallies)
-            if refusal is None:
-                accepted[address] = tallies
-            return refusal
-
-        arguments = (self._session, transaction, address)
-        return self._ask(Phase.RCPT, transaction.id, before, arguments, finish)
+    def _named(
+        self, accepted: dict[str, Tallies], address: str, before: Tallies, answers: Sequence[Answered]
+    ) -> Outcome:
+        tallies = before.plus(answers) if answers else before
+        refusal = self._refusal(Phase.RCPT, tallies)
+        if refusal is None:
+            accepted[address] = tallies
+            if tallies is not before:
+                self._alike = False
+        return refusal
 
     def data(self, transaction: Transaction, message: Message) -> DataOutcome | Awaitable[DataOutcome]:
         """Ask about the whole mail, for `transaction.recipients`, all of which `rcpt` accepted.
 
         Only flows that may still take a recipient are asked, each for those recipients.
         """
-        self._begun()
-        rows = [(address, self._at_rcpt[address]) for address in transaction.recipients]
-        plans = self._serving.plans
-        if not self._serving.hooks[Phase.DATA]:
-            outcome = unasked(plans, rows, partial_accept=self._flows.partial_accept)
-            if self._followed is not None:
-                self._outcome = outcome
-            return outcome
-        offered: list[frozenset[str]] = [frozenset()] * len(plans)
-        inquiry = self._inquiry(Phase.DATA, transaction.id)
-        for plan in plans:
-            if hooks := plan.hooks[Phase.DATA]:
-                place, later = plan.place, plan.later[Phase.RCPT]
-                left = [address for address, row in rows if plan.standing(row[place], later) <= MAY_TAKE]
-                if left:
-                    offered[place] = frozenset(left)
-                    once = tuple(dict.fromkeys(left))
-                    inquiry.put(hooks, (self._session, transaction, message, once))
-        partial = self._flows.partial_accept
+        row, recipients = self._at_mail, transaction.recipients
+        if row is None:
+            raise RuntimeError("there is no mail yet")
+        if not self._alike or not recipients:
+            return self._ask_apart(transaction, message)
+        left = (recipients[0],) if len(recipients) == 1 else tuple(dict.fromkeys(recipients))
+        inquiry: Inquiry | None = None
+        offers = row.offers
+        for hooks in row.offered(self._serving.plans) if offers is None else offers:
+            arguments = (self._session, transaction, message, left)
+            inquiry = self._asker.ask(_DATA, transaction.id, hooks, arguments, inquiry)
+        if inquiry is not None:
+            offered = {hooks[0].place: frozenset(left) for hooks in row.offers or ()}
+            return self._settled(inquiry, transaction, offered)
+        outcome = row.outcome or outcome_of(self._serving.plans, row)
+        if isinstance(outcome, Reply):
+            return self._judged(unasked(self._serving.plans, self._rows(transaction), partial_accept=False))
+        taken = ((left[0], outcome),) if len(recipients) == 1 else tuple([(to, outcome) for to in recipients])
+        judged = DataOutcome(taken, None, NO_NOTES)
+        if self._followed is not None:
+            self._outcome = judged
+        return judged
 
-        def finish(answers: Answers) -> DataOutcome:
-            outcome = settle(plans, rows, offered, answers, partial_accept=partial)
-            if self._followed is not None:
-                self._outcome = outcome
-            return outcome
+    def _ask_apart(self, transaction: Transaction, message: Message) -> DataOutcome | Awaitable[DataOutcome]:
+        """`data` for recipients that filters told apart."""
+        plans, rows = self._serving.plans, self._rows(transaction)
+        inquiry, offered = ask_apart(self._asker, plans, rows, (self._session, transaction, message))
+        if inquiry is not None:
+            return self._settled(inquiry, transaction, offered)
+        return self._judged(unasked(plans, rows, partial_accept=self._flows.partial_accept))
 
-        return inquiry.then(finish)
+    def _rows(self, transaction: Transaction) -> list[tuple[str, Tallies]]:
+        return [(address, self._at_rcpt[address]) for address in transaction.recipients]
+
+    def _settled(
+        self, inquiry: Inquiry, transaction: Transaction, offered: Mapping[int, frozenset[str]]
+    ) -> DataOutcome | Awaitable[DataOutcome]:
+        plans, rows, some = self._serving.plans, self._rows(transaction), self._flows.partial_accept
+        return inquiry.then(
+            lambda answers: self._judged(settle(plans, rows, offered, answers, partial_accept=some))
+        )
+
+    def _judged(self, outcome: DataOutcome) -> DataOutcome:
+        if self._followed is not None:
+            self._outcome = outcome
+        return outcome
 
     @property
     def decided(self) -> bool:
@@ -242,28 +315,30 @@ class ConnectionState:
     def answered(self, replies: Sequence[Reply]) -> None:
         """The mail that `data` was about is answered: tell the filters that follow mails. A mail that the
         spool deferred (451) may be stored all the same."""
-        if self._followed is None:
+        mail, outcome = self._followed, self._outcome
+        if mail is None:
             return
-        outcome = self._outcome
-        stored = any(reply.code < 300 or reply.code == 451 for reply in replies)
-        if outcome is None or not stored or (outcome.reply is not None and not self._session.lmtp):
-            self._end(())
-        else:
-            self._end(outcome.recipients)
-
-    def _end(self, recipients: Sequence[tuple[str, RecipientOutcome]]) -> None:
-        mail, self._followed, self._outcome = self._followed, None, None
-        assert mail is not None
+        self._followed = self._outcome = None
+        stored = False
+        for reply in replies:
+            stored = stored or reply.code < 300 or reply.code == 451
+        if outcome is not None and outcome.reply is not None and not self._session.lmtp:
+            stored = False
         for flow, one in self._serving.followers:
-            taken = [to for to, flows in recipients if not isinstance(flows, Reply) and flow in flows]
+            taken = []
+            if stored and outcome is not None:
+                for to, flows in outcome.recipients:
+                    if flow in flows and not isinstance(flows, Reply):
+                        taken.append(to)
             one.mail_ended(mail, frozenset(taken))
 
     def reset(self) -> None:
         """The mail is over or given up (RSET, EHLO, MAIL, after DATA): its verdicts vanish."""
         if self._followed is not None:
-            self._end(())
+            self.answered(())
         self._at_mail = None
         self._at_rcpt = {}
+        self._alike = True
 
     def restart(self) -> None:
         """STARTTLS succeeded: this forgets the client's earlier words (RFC 3207 section 4.2) and its
@@ -280,79 +355,28 @@ class ConnectionState:
             for hook in self._serving.hooks[Phase.AUTH]
             if hook.filter.checks_credentials and hook.filter.may_know(username)
         ]
-        self._before_mail = _added(self._at_connect, answers)
+        self._before_mail = self._at_connect.plus(answers)
         self._session.authenticated(username)
-
-    # -- asking --------------------------------------------------------------------------------
-
-    def _begun(self) -> list[FilterVerdicts]:
-        if self._at_mail is None:
-            raise RuntimeError("there is no mail yet")
-        return self._at_mail
-
-    def _inquiry(self, phase: Phase, mail: str) -> Inquiry:
-        flows = self._flows
-        return Inquiry(phase, self._session.id, mail, flows.filter_timeout, flows.on_answer)
-
-    def _ask(
-        self,
-        phase: Phase,
-        mail: str,
-        before: list[FilterVerdicts],
-        arguments: tuple[Any, ...],
-        finish: Callable[[list[FilterVerdicts]], Outcome],
-    ) -> Outcome | Awaitable[Outcome]:
-        """Ask the filters of the flows that are not settled, and finish with the new tallies."""
-        if not self._serving.hooks[phase]:
-            return finish(before)
-        inquiry = self._inquiry(phase, mail)
-        if before is self._serving.nothing_said:
-            inquiry.put(self._serving.hooks[phase], arguments)
-        else:
-            for plan in self._serving.plans:
-                if hooks := plan.unsettled(phase, before[plan.place]):
-                    inquiry.put(hooks, arguments)
-        return inquiry.then(lambda answers: finish(_added(before, answers)))
 
     # -- judging -------------------------------------------------------------------------------
 
-    def _failed_attempt(self, answers: Answers) -> Outcome:
-        """None if the credentials are accepted, else the reply to the attempt."""
-        for _, answer in answers:
-            if isinstance(answer.reply, Exact):
-                return answer.reply
-        if self._serving.any_user:
-            return None
-        tally = NOTHING_SAID
-        for hook, answer in answers:
-            if hook.filter.checks_credentials:
-                tally = tally.plus(1, answer)
-        if tally.accepted:
-            return None
-        if tally.deferred:
-            return worded(Phase.AUTH, "defer", next((reply for _, reply in tally.deferrals), None))
-        return worded(Phase.AUTH, "refuse", next((reply for _, reply in tally.refusals), None))
-
-    def _refusal(self, phase: Phase, tallies: list[FilterVerdicts]) -> Outcome:
+    def _refusal(self, phase: Phase, tallies: Tallies) -> Outcome:
         """None while any flow takes or may take the mail. Before MAIL, it still may if only an
         authentication is missing; from MAIL on, the reply asks for it."""
+        if tallies.passed >> phase & 1:
+            return None
         may_authenticate = self._session.user is None and self._serving.can_authenticate
         count_auth = may_authenticate and phase == Phase.CONNECT
-        plans = self._serving.plans
+        plans, verdicts = self._serving.plans, tallies.verdicts
         for plan in plans:
             to_come = plan.later[phase] | plan.auth if count_auth else plan.later[phase]
-            if plan.standing(tallies[plan.place], to_come) <= MAY_TAKE:
+            if plan.standing(verdicts[plan.place], to_come) <= MAY_TAKE:
+                if not count_auth:
+                    tallies.passed |= 1 << phase
                 return None
-        reply = rejection(phase, plans, tallies)
+        reply = rejection(phase, plans, verdicts)
         if may_authenticate and reply.code >= 500:
             for plan in plans:
-                if plan.standing(tallies[plan.place], plan.later[phase] | plan.auth) <= MAY_TAKE:
+                if plan.standing(verdicts[plan.place], plan.later[phase] | plan.auth) <= MAY_TAKE:
                     return self._flows.auth_required
         return reply
-
-
-def _added(before: list[FilterVerdicts], answers: Answers) -> list[FilterVerdicts]:
-    after = before.copy()
-    for hook, answer in answers:
-        after[hook.place] = after[hook.place].plus(hook.bit, answer)
-    return after

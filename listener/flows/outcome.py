@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from functions.message.envelope import FlowNotes
-from listener.api.decision import Decision, Phase, Reply
+from listener.api.decision import Decision, Exact, Phase, Reply
 from listener.flows.inquiry import Answers
-from listener.flows.tally import DEFERS, TAKES, FilterVerdicts, Plan
+from listener.flows.tally import DEFERS, NOTHING_SAID, TAKES, FilterVerdicts, Plan, Tallies
 from listener.flows.wording import worded
 
 RecipientOutcome = tuple[str, ...] | Reply
@@ -44,20 +44,38 @@ def rejection(phase: Phase, plans: Sequence[Plan], tallies: Sequence[FilterVerdi
     return worded(phase, "defer", deferral) if deferred else worded(phase, "refuse", refusal)
 
 
+def failed_attempt(answers: Answers, *, any_user: bool) -> Reply | None:
+    """The reply to a client that gave credentials; None if they are accepted. With `any_user` all are."""
+    for _, answer in answers:
+        if isinstance(answer.reply, Exact):
+            return answer.reply
+    if any_user:
+        return None
+    tally = NOTHING_SAID
+    for hook, answer in answers:
+        if hook.filter.checks_credentials:
+            tally = tally.plus(1, answer)
+    if tally.accepted:
+        return None
+    if tally.deferred:
+        return worded(Phase.AUTH, "defer", next((reply for _, reply in tally.deferrals), None))
+    return worded(Phase.AUTH, "refuse", next((reply for _, reply in tally.refusals), None))
+
+
 def settle(
     plans: Sequence[Plan],
-    rows: Sequence[tuple[str, Sequence[FilterVerdicts]]],
-    offered: Sequence[frozenset[str]],
+    rows: Sequence[tuple[str, Tallies]],
+    offered: Mapping[int, frozenset[str]],
     answers: Answers,
     *,
     partial_accept: bool,
 ) -> DataOutcome:
-    """Judge a mail. `rows` are the recipients with each flow's tally up to RCPT; `offered` are the
-    recipients that each flow's filters were asked about at DATA."""
+    """Judge a mail. `rows` are the recipients with the flows' tallies up to RCPT; `offered` are the
+    recipients that the filters of a flow, by its place, were asked about at DATA."""
     recipients: list[tuple[str, RecipientOutcome]] = []
     took: set[str] = set()
     for address, row in rows:
-        final = list(row)
+        final = list(row.verdicts)
         for hook, answer in answers:
             place = hook.place
             # A filter that was not asked about a recipient did not exclude it.
@@ -75,22 +93,20 @@ def settle(
 
 
 def unasked(
-    plans: Sequence[Plan], rows: Sequence[tuple[str, Sequence[FilterVerdicts]]], *, partial_accept: bool
+    plans: Sequence[Plan], rows: Sequence[tuple[str, Tallies]], *, partial_accept: bool
 ) -> DataOutcome:
-    """Judge a mail for which no filter answers at DATA: `settle` without answers."""
-    outcomes: dict[tuple[FilterVerdicts, ...], RecipientOutcome] = {}
-    recipients: list[tuple[str, RecipientOutcome]] = []
-    for address, row in rows:
-        # Recipients that no filter told apart share their tallies, mostly.
-        tallies = tuple(row)
-        outcome = outcomes.get(tallies)
-        if outcome is None:
-            outcome = outcomes[tallies] = _outcome(plans, tallies)
-        recipients.append((address, outcome))
-    return DataOutcome(tuple(recipients), _one_reply(recipients, partial_accept), _NO_NOTES)
+    """Judge a mail for which every filter abstains at DATA: `settle` without answers."""
+    recipients = [(address, row.outcome or outcome_of(plans, row)) for address, row in rows]
+    return DataOutcome(tuple(recipients), _one_reply(recipients, partial_accept), NO_NOTES)
 
 
-_NO_NOTES: Final[Mapping[str, FlowNotes]] = {}
+def outcome_of(plans: Sequence[Plan], row: Tallies) -> RecipientOutcome:
+    """The outcome of a recipient with these tallies if no filter answers at DATA."""
+    row.outcome = _outcome(plans, row.verdicts)
+    return row.outcome
+
+
+NO_NOTES: Final[Mapping[str, FlowNotes]] = {}
 
 
 def _outcome(plans: Sequence[Plan], tallies: Sequence[FilterVerdicts]) -> RecipientOutcome:

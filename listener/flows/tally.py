@@ -112,6 +112,44 @@ _wordless: Final = lru_cache(maxsize=1_024)(FilterVerdicts)
 """Tallies without replies, shared by all recipients and mails: so equal ones are mostly the same object."""
 
 
+class Tallies:
+    """The tallies of all flows of a listener up to some moment, by the flows' places. They never change
+    after they are made, so scopes share them, and conclusions from them are drawn once."""
+
+    __slots__ = ("hooks", "offers", "outcome", "passed", "verdicts")
+
+    def __init__(self, verdicts: Sequence[FilterVerdicts]) -> None:
+        self.verdicts = verdicts
+        self.passed = 0
+        """The mask of the phases at which a flow is known to take the mail, or that it may."""
+        self.hooks: list[tuple[Hook, ...] | None] = [None] * len(Phase)
+        """The hooks of the flows that are not settled, by phase; None where `unsettled` was not asked."""
+        self.offers: tuple[tuple[Hook, ...], ...] | None = None
+        """The hooks at DATA of each flow that may take a recipient then; None where `offered` was not
+        asked."""
+        self.outcome: tuple[str, ...] | Reply | None = None
+        """The outcome of a recipient if no filter answers at DATA; None while it is not known."""
+
+    def plus(self, answers: Sequence[tuple[Hook, Decision]]) -> Tallies:
+        """These tallies with the answers of filters."""
+        after = list(self.verdicts)
+        for hook, answer in answers:
+            after[hook.place] = after[hook.place].plus(hook.bit, answer)
+        return Tallies(after)
+
+    def unsettled(self, phase: Phase, plans: Sequence[Plan]) -> tuple[Hook, ...]:
+        """The hooks at that phase of all flows that are not settled; `plans` are always the same."""
+        found = tuple([hook for plan in plans for hook in plan.unsettled(phase, self.verdicts[plan.place])])
+        self.hooks[phase] = found
+        return found
+
+    def offered(self, plans: Sequence[Plan]) -> tuple[tuple[Hook, ...], ...]:
+        """The hooks at DATA of each flow that may take a recipient then; `plans` are always the same."""
+        found = [plan.hooks[Phase.DATA] for plan in plans if plan.may_take(self.verdicts[plan.place])]
+        self.offers = tuple([hooks for hooks in found if hooks])
+        return self.offers
+
+
 class Hook(NamedTuple):
     """One filter's hook at one phase: `place` is that of its flow, `bit` its own in the flow."""
 
@@ -174,6 +212,10 @@ class Plan:
             # Without such filters none is missing either, and then the flow takes nothing.
             return TAKES if awaited else REFUSES
         return REFUSES if missing & ~to_come else MAY_TAKE
+
+    def may_take(self, tally: FilterVerdicts) -> bool:
+        """True if the flow may take a recipient that was accepted at RCPT."""
+        return self.standing(tally, self.later[Phase.RCPT]) <= MAY_TAKE
 
     def unsettled(self, phase: Phase, tally: FilterVerdicts) -> tuple[Hook, ...]:
         """The hooks at that phase whose answers may still change the verdict; AUTH after STARTTLS is

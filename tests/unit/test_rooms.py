@@ -40,7 +40,6 @@ STANDING: Final[Mapping[tuple[str, str], str]] = {
 FOREIGN: Final[Mapping[str, str]] = {
     "listener/config/yaml.py:CSafeLoader": "PyYAML has it where libyaml was there to build with",
     "listener/filters/respond/memory.py:memfd_create": "Linux has it",
-    "listener/flows/inquiry.py:__await__": "a filter may answer with anything",
     "listener/logs/setup.py:logAsyncioTasks": "the standard library has it from Python 3.12",
     "listener/mailauth/dns/iprev.py:close": "a resolver is a Protocol of one method; few hold connections",
     "listener/mailauth/spf.py:prob": "pyspf sets it on some of its objects",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -16,9 +17,8 @@ except AttributeError:  # macOS, whose monotonic clock goes on in sleep too
     _STEADY = time.CLOCK_MONOTONIC
 
 
-def _steady() -> int:
-    """Nanoseconds since the machine started, those of its sleep included where the system counts them."""
-    return time.clock_gettime_ns(_STEADY)
+_steady: Final = partial(time.clock_gettime_ns, _STEADY)
+"""Nanoseconds since the machine started, those of its sleep included where the system counts them."""
 
 
 def _boot() -> int:

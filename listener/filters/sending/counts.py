@@ -4,7 +4,8 @@ Each limit of each user has a ring of counts, one for each 128th of its window. 
 all of it is outside of the window, so a count is never below that of a log of every recipient, and a limit is
 used up to 99.2 % by a sender that always waits for room. A process that dies leaves its reservations as
 counts. A lock of the kernel (POSIX, released when its process dies) orders changes; a slot that a dead
-process was changing is added up again. Power failure may lose the last seconds of counts.
+process was changing is added up again. Power failure may lose the last seconds of counts. Of high limits a
+process counts some recipients ahead (`credits`).
 """
 
 from __future__ import annotations
@@ -21,42 +22,35 @@ from typing import Final, NamedTuple
 
 from listener.filters.respond.memory import unnamed
 from listener.filters.sending.clock import Clock
+from listener.filters.sending.credits import WORDS, Credit, Credits
 from listener.filters.sending.slots import (
     LAST,
     LENGTH,
     MOST,
     PARTS,
-    SIZE,
     TOTAL,
     WARNED,
+    Buckets,
     Slots,
     StoreFault,
+    Taken,
     Window,
 )
 
 FILE: Final = "sending-limits"
 """The file's name, in the folder of the spool."""
 
+SIZE: Final = 8 * WORDS
+"""Its bytes."""
+
 WARN: Final = 0.8
 """The share of a limit of which the operator is warned."""
-
-Buckets = tuple[int, ...]
-"""For each window the number of the part in which recipients were counted."""
 
 
 class Over(NamedTuple):
     """The limit that has no room, by its place among those asked for."""
 
     place: int
-
-
-class Taken(NamedTuple):
-    """Recipients are counted: where; `share`, the used part of the fullest limit; and the places of
-    limits about which to warn now."""
-
-    buckets: Buckets
-    share: float
-    warn: tuple[int, ...] = ()
 
 
 class Used(NamedTuple):
@@ -77,35 +71,56 @@ class Counts:
             self._fd = unnamed(SIZE) if path is None else _opened(path)
             weakref.finalize(self, os.close, self._fd)
             self.slots = Slots(mmap.mmap(self._fd, SIZE), clock or Clock())
-            fcntl.lockf(self._fd, fcntl.LOCK_EX)
+            fcntl.lockf(self._fd, fcntl.LOCK_EX, 1)
         except OSError as error:
             raise StoreFault(f"{path}: {error.strerror or error}") from error
         try:
             self.slots.begin()
         finally:
             self._release()
+        self._credits = Credits(self.slots, self._fd)
+        self._held = self._credits.held
+        self._steady = self.slots.steady
 
     def take(self, windows: Sequence[Window], number: int = 1) -> Taken | Over:
         """Count recipients if every limit has room for them. Raises StoreFault."""
-        self._acquire()  # without a context manager, because each recipient comes here
-        try:
-            return self._take(windows, number)
-        finally:
-            self._release()
+        credit = self._held.get(windows[0].key)
+        if credit is not None and self._steady() < credit.until and credit.windows == windows:
+            words, at = self.slots.words, credit.at
+            left = words[at]
+            if left >= number and words[at + 1]:
+                words[at] = left - number
+                return credit.taken
+        with self._locked():
+            self._credits.drop(windows[0].key)
+            return self._take(windows, number, ahead=True)
+
+    def credit(self, windows: Sequence[Window]) -> Credit | None:
+        """What this process has counted ahead for these windows."""
+        credit = self._held.get(windows[0].key)
+        return credit if credit is not None and credit.windows == windows else None
 
     def give_back(self, windows: Sequence[Window], buckets: Buckets, number: int) -> None:
         """Take recipients out of the counts, which were counted in these parts. Raises StoreFault."""
+        credit = self._held.get(windows[0].key)
+        if credit is not None and credit.taken.buckets is buckets and self._steady() < credit.until:
+            words, at = self.slots.words, credit.at
+            left = words[at] + number
+            if left <= credit.block and words[at + 1]:
+                words[at] = left
+                return
         with self._locked():
             self._give_back(windows, buckets, number)
+
+    def current(self, windows: Sequence[Window], buckets: Buckets) -> bool:
+        """True if these are the parts of now."""
+        now = self.slots.present
+        return all(now * PARTS // one.length == at for one, at in zip(windows, buckets, strict=True))
 
     def renew(self, windows: Sequence[Window], buckets: Buckets, number: int) -> Taken | Over:
         """Let recipients count from now on, and no longer from when they were counted: `Over` if they
         do not count any more, and there is no room. Raises StoreFault."""
-        now = self.slots.present
-        for one, at in zip(windows, buckets, strict=True):
-            if now * PARTS // one.length != at:
-                break
-        else:
+        if self.current(windows, buckets):
             return Taken(buckets, 0.0)
         with self._locked():
             self._give_back(windows, buckets, number)
@@ -114,29 +129,38 @@ class Counts:
     def used(self) -> Iterator[Used]:
         """The counts that are not zero."""
         slots = self.slots
+        with self._locked():
+            unspent = self._credits.unspent()
         for base in slots.places():
             with self._locked():
                 slots.advance(base, slots.time())
                 total, most, length = (slots.words[base + at] for at in (TOTAL, MOST, LENGTH))
                 label = slots.label(base)
-            if total:
-                yield Used(label, total, most, length // 1_000_000_000)
+            used = total - unspent.get(base, 0)
+            if used > 0:
+                yield Used(label, used, most, length // 1_000_000_000)
 
     def reset(self, user: str | None = None) -> int:
         """Forget the counts of a user, or of all; returns how many counts were not zero."""
         found, slots = 0, self.slots
         with self._locked():
-            now = slots.time()
-            for base in slots.places():
-                if user is None or slots.label(base)[-1] == user:
-                    slots.advance(base, now)
-                    found += slots.words[base + TOTAL] > 0
-                    slots.clear(base)
+            now, unspent = slots.time(), self._credits.unspent()
+            bases = {one for one in slots.places() if user is None or slots.label(one)[-1] == user}
+            self._credits.void(bases)
+            for base in bases:
+                slots.advance(base, now)
+                found += slots.words[base + TOTAL] > unspent.get(base, 0)
+                slots.clear(base)
         return found
+
+    def close(self) -> None:
+        """Take back what was counted ahead, because this process serves no more. Raises StoreFault."""
+        with self._locked():
+            self._credits.close()
 
     # -- under the lock ------------------------------------------------------------------------
 
-    def _take(self, windows: Sequence[Window], number: int) -> Taken | Over:
+    def _take(self, windows: Sequence[Window], number: int, *, ahead: bool = False) -> Taken | Over:
         slots, now = self.slots, self.slots.time()
         words = slots.words
         bases = []
@@ -144,7 +168,8 @@ class Counts:
             base = slots.slot(one, now)
             words[base + MOST] = one.most
             if words[base + TOTAL] + number > one.most:
-                return Over(place)
+                # Processes that died may have left some.
+                return self._take(windows, number) if self._credits.reclaim() else Over(place)
             bases.append(base)
         share = 0.0
         warn: tuple[int, ...] = ()
@@ -158,7 +183,10 @@ class Counts:
             if part >= WARN and (not words[base + WARNED] or now - words[base + WARNED] >= one.length):
                 words[base + WARNED] = now
                 warn += (len(buckets) - 1,)
-        return Taken(tuple(buckets), share, warn)
+        taken = Taken(tuple(buckets), share, warn)
+        if ahead:
+            self._credits.grant(windows, bases, taken)
+        return taken
 
     def _give_back(self, windows: Sequence[Window], buckets: Buckets, number: int) -> None:
         slots, now = self.slots, self.slots.time()
@@ -178,13 +206,13 @@ class Counts:
 
     def _acquire(self) -> None:
         try:
-            fcntl.lockf(self._fd, fcntl.LOCK_EX)
+            fcntl.lockf(self._fd, fcntl.LOCK_EX, 1)
         except OSError as error:
             raise StoreFault(f"the counts cannot be locked: {error.strerror}") from error
         self.slots.repair()
 
     def _release(self) -> None:
-        fcntl.lockf(self._fd, fcntl.LOCK_UN)
+        fcntl.lockf(self._fd, fcntl.LOCK_UN, 1)
 
 
 def _opened(path: Path) -> int:

@@ -4,36 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 from functions.message.headers import HeaderEdits
 from functions.options.environment import variable
 from listener.api.decision import ABSTAIN, Decision, Phase, refuse
 from listener.api.filter import Answer, BuildContext, Filter, FilterObserver
 from listener.api.session import Message, Session, Transaction
+from listener.filters.sending.credits import Credit
 from listener.filters.sending.options import SendingPolicyOptions
-from listener.filters.sending.reservations import Reservations, first_objection
+from listener.filters.sending.reservations import MOST_OPEN, Mark, Reservations, first_objection
 from listener.filters.sending.rules import Client, Rule
-from listener.filters.sending.senders import FIELDS, HeaderSenders, senders_of, shown
-from listener.filters.sending.table import TABLE, TableCounts
+from listener.filters.sending.senders import FIELDS, author_field, senders_of, shown
+from listener.filters.sending.table import TABLE, TableCounts, client
 
 _REMEMBERED: Final = 1_024
-_SENDERS: Final = 32
-_LONGEST: Final = 512
-"""Characters of the addresses of a header that is remembered: more are rare, and would take much memory."""
+_FIELDS: Final = 32
+_NO_LIMIT: Final = 1_000_000_000
 
 _NO_LOGIN: Final = refuse(553, "5.7.1", "Sender address rejected: not logged in as a user who may send")
 _NO_RECIPIENT: Final = refuse(550, "5.7.1", "Recipient address rejected: this client may not send to it")
 _NO_SUCH_MAIL: Final = refuse(550, "5.7.1", "This client may not send such a mail to these recipients")
 
 
-class _Choice(NamedTuple):
+class _Choice:
     """The rules, by their places, that are about a client and permit its reverse-path; for whom they count;
-    and those that permit the senders of a header."""
+    and by From field those that permit the senders of a header. `first` is the first of the places if its
+    rule is about all recipients, else None; `credit` is counted ahead under it, and gives `mark`; `most` are
+    the recipients of one mail."""
 
-    places: tuple[int, ...]
-    client: Client
-    permitting: dict[HeaderSenders, tuple[int, ...]]
+    __slots__ = ("client", "credit", "first", "label", "mark", "most", "permitting", "places")
+
+    def __init__(self, places: tuple[int, ...], client: Client, first: int | None) -> None:
+        self.places = places
+        self.client = client
+        self.first = first
+        self.credit: Credit | None = None
+        self.mark: Mark = (-1, ())
+        self.most = 0
+        self.label = ""
+        self.permitting: dict[bytes, tuple[int, ...]] = {}
+
+    def use(self, rule: Rule, place: int, credit: Credit | None) -> None:
+        """Take recipients out of that credit of the first rule from now on."""
+        self.credit = credit
+        if credit is not None:
+            self.mark = (place, credit.taken.buckets)
+            self.most = _NO_LIMIT if rule.per_mail is None else rule.per_mail.most
+            self.label = rule.label
 
 
 class SendingPolicy(Filter):
@@ -61,7 +79,10 @@ class SendingPolicy(Filter):
         self._state = state
         uncounted = options.on_store_error == "accept"
         self._reservations = Reservations(name, self._rules, table, accepts_uncounted=uncounted)
-        self._chosen: dict[tuple[str, str, str], _Choice] = {}
+        # No method of its own: each mail would make one call more.
+        self.mail_ended = self._reservations.end  # type: ignore[method-assign]
+        self._chosen: dict[tuple[str | None, str, str], _Choice] = {}
+        self._prepares = table is not None
         self.follows_mails = options.counts_recipients or any(one.per_mail for one in self._rules)
         if not self.follows_mails and not any(one.names_recipients for one in self._rules):
             self.phases = frozenset({Phase.MAIL, Phase.DATA})
@@ -78,9 +99,13 @@ class SendingPolicy(Filter):
         self._reservations.observer = observer
 
     def on_mail(self, session: Session, transaction: Transaction) -> Answer:
-        choice = self._choice(session, transaction)
+        choice = self._chosen.get((session.user, session.ip, transaction.reverse_path))
+        if choice is None:
+            choice = self._choose(session, transaction)
         if choice.places:
-            return self._reservations.prepare(self._rules[choice.places[0]], choice.client)
+            if self._prepares:
+                return self._reservations.prepare(self._rules[choice.places[0]], choice.client)
+            return ABSTAIN
         user = session.user or ""
         if not any(rule.is_for(session, user) for rule in self._rules):
             return _NO_LOGIN if not user else refuse(553, "5.7.1", f"User {shown(user)} may not send")
@@ -88,13 +113,42 @@ class SendingPolicy(Filter):
         return refuse(553, "5.7.1", f"Sender address rejected: {path} is not one of this client's addresses")
 
     def on_rcpt(self, session: Session, transaction: Transaction, recipient: str) -> Answer:
-        choice = self._choice(session, transaction)
-        place = self._place(choice.places, recipient, session.user or "")
+        choice = self._chosen.get((session.user, session.ip, transaction.reverse_path))
+        if choice is None:
+            choice = self._choose(session, transaction)
+        credit = choice.credit
+        if credit is not None:
+            # The short way: most recipients are taken out of the credit.
+            words, at, made = credit.words, credit.at, self._reservations
+            left, mail = words[at], made.open.get(transaction.id)
+            if left > 0 and words[at + 1] and credit.steady() < credit.until:
+                if mail is None:
+                    who = choice.client.who
+                    opened = made.opened.get(who, 0)
+                    taken = opened < MOST_OPEN
+                    if taken:
+                        made.opened[who] = opened + 1
+                        made.open[transaction.id] = (choice.client, {recipient: choice.mark})
+                else:
+                    taken = recipient not in mail[1] and len(mail[1]) < choice.most
+                    if taken:
+                        mail[1][recipient] = choice.mark
+                if taken:
+                    words[at] = left - 1
+                    if made.observer is not None:
+                        made.observer.recipient_counted(self.name, choice.label, credit.taken.share)
+                    return ABSTAIN
+        place = choice.first
         if place is None:
-            return _NO_RECIPIENT
+            place = self._place(choice.places, recipient, session.user or "")
+            if place is None:
+                return _NO_RECIPIENT
         if not self._rules[place].counts:
             return ABSTAIN
-        return self._reservations.count(place, choice.client, transaction, recipient)
+        answer = self._reservations.count(place, choice.client, transaction, recipient)
+        if choice.first is not None:
+            choice.use(self._rules[place], place, self._reservations.ahead(place, choice.client))
+        return answer
 
     def on_data(
         self, session: Session, transaction: Transaction, message: Message, recipients: tuple[str, ...]
@@ -102,23 +156,63 @@ class SendingPolicy(Filter):
         head = message.head
         if self._edits is not None:
             head = self._edits.added(head) + self._edits.kept(head)
+        choice = self._chosen.get((session.user, session.ip, transaction.reverse_path))
+        if choice is None:
+            choice = self._choose(session, transaction)
+        field = author_field(head)
+        allowed = None if field is None else choice.permitting.get(field)
+        if allowed is None:
+            judged = self._judge(choice, field, head, session.user or "")
+            if isinstance(judged, Decision):
+                return judged
+            allowed = judged
+        if allowed is choice.places:
+            if not self.follows_mails:
+                return ABSTAIN
+            # The short way: all were counted out of the credit, in the part of the window that goes on.
+            credit, mail = choice.credit, self._reservations.open.get(transaction.id)
+            if credit is not None and mail is not None and credit.steady() < credit.until:
+                counted, mark = mail[1], choice.mark
+                for one in recipients:
+                    if counted.get(one) != mark:
+                        break
+                else:
+                    return ABSTAIN
+        return self._count_again(allowed, choice.client, session.user or "", transaction, recipients)
+
+    def _judge(
+        self, choice: _Choice, field: bytes | None, head: bytes, user: str
+    ) -> tuple[int, ...] | Decision:
+        """The places of the rules that permit the senders of a header; or the refusal of the mail."""
         senders = senders_of(head)
         if senders.fault:
             return refuse(550, "5.7.1", senders.fault)
-        user = session.user or ""
-        choice = self._choice(session, transaction)
-        allowed = self._permitting(choice, senders, user)
+        rules = [(one, self._rules[one].foreign(senders, user)) for one in choice.places]
+        allowed = tuple([one for one, found in rules if found is None])
         if not allowed:
-            rules = [self._rules[one] for one in choice.places]
-            foreign = next((found for one in rules if (found := one.foreign(senders, user))), ("From", ""))
-            text = f"{foreign[0]} header rejected: {shown(foreign[1])} is not one of this client's addresses"
+            name, address = rules[0][1] if rules and rules[0][1] else ("From", "")
+            text = f"{name} header rejected: {shown(address)} is not one of this client's addresses"
             return refuse(550, "5.7.1", text)
-        if not self.follows_mails and choice.places == allowed:
-            return ABSTAIN
+        if allowed == choice.places:
+            allowed = choice.places
+        if field is not None:
+            if len(choice.permitting) >= _FIELDS:
+                choice.permitting.clear()
+            choice.permitting[field] = allowed
+        return allowed
+
+    def _count_again(
+        self,
+        allowed: tuple[int, ...],
+        client: Client,
+        user: str,
+        transaction: Transaction,
+        recipients: tuple[str, ...],
+    ) -> Answer:
         chosen = [(one, at) for one in recipients if (at := self._place(allowed, one, user)) is not None]
         if not chosen:
             return _NO_SUCH_MAIL
-        answers = self._reservations.confirm(chosen, choice.client, transaction)
+        answers = self._reservations.confirm(chosen, client, transaction)
         decided = ABSTAIN
         if len(chosen) < len(recipients):
             decided = Decision("abstain", recipients=frozenset(one for one, _ in chosen))
@@ -127,36 +221,19 @@ class SendingPolicy(Filter):
                 return first_objection(answers, decided)
         return decided
 
-    def mail_ended(self, mail: str, taken: frozenset[str]) -> None:
-        self._reservations.end(mail, taken)
-
-    def _choice(self, session: Session, transaction: Transaction) -> _Choice:
-        user = session.user or ""
-        key = (user, session.ip, transaction.reverse_path)
-        found = self._chosen.get(key)
-        if found is None:
-            if len(self._chosen) >= _REMEMBERED:
-                self._chosen.clear()
-            places = tuple(
-                place
-                for place, rule in enumerate(self._rules)
-                if rule.is_for(session, user) and rule.permits_path(transaction.reverse_path, user)
-            )
-            found = self._chosen[key] = _Choice(places, Client.of(session), {})
-        return found
-
-    def _permitting(self, choice: _Choice, senders: HeaderSenders, user: str) -> tuple[int, ...]:
-        found = choice.permitting.get(senders)
-        if found is None:
-            found = tuple(one for one in choice.places if self._rules[one].foreign(senders, user) is None)
-            if (
-                len(senders.addresses) <= len(FIELDS)
-                and sum(len(one) for _, one in senders.addresses) <= _LONGEST
-            ):
-                if len(choice.permitting) >= _SENDERS:
-                    choice.permitting.clear()
-                choice.permitting[senders] = found
-        return found
+    def _choose(self, session: Session, transaction: Transaction) -> _Choice:
+        if len(self._chosen) >= _REMEMBERED:
+            self._chosen.clear()
+        user, path = session.user or "", transaction.reverse_path
+        rules = [
+            (place, rule)
+            for place, rule in enumerate(self._rules)
+            if rule.is_for(session, user) and rule.permits_path(path, user)
+        ]
+        first = rules[0][0] if rules and not rules[0][1].names_recipients else None
+        choice = _Choice(tuple([place for place, _ in rules]), Client.of(session), first)
+        self._chosen[session.user, session.ip, path] = choice
+        return choice
 
     def _place(self, places: tuple[int, ...], recipient: str, user: str) -> int | None:
         """The place of the first of these rules that is about the recipient."""
@@ -170,12 +247,5 @@ def build(options: SendingPolicyOptions, name: str, context: BuildContext) -> Se
     """The filter of one entry. It opens the counts when it is started, or asks the table that the environment
     names at the first mail."""
     shared = variable(context.environ, TABLE) if options.counts_recipients else None
-    table = TableCounts(shared, _client) if shared else None
+    table = TableCounts(shared, client) if shared else None
     return SendingPolicy(name, options, context.flow, context.state, context.mail_headers, table)
-
-
-def _client() -> Any:
-    from functions.aws.clients import plain_client
-
-    retries = {"mode": "standard", "total_max_attempts": 3}
-    return plain_client("dynamodb", {"connect_timeout": 2, "read_timeout": 3, "retries": retries})

@@ -8,6 +8,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,9 +16,10 @@ from functions.errors import ConfigError
 from listener.api.decision import ABSTAIN, Decision, defer, refuse
 from listener.api.filter import Answer, FilterObserver
 from listener.api.session import Transaction
-from listener.filters.sending.counts import FILE, Buckets, Counts, Over, Taken
+from listener.filters.sending.counts import FILE, Counts, Over
+from listener.filters.sending.credits import Credit
 from listener.filters.sending.rules import Client, Rule
-from listener.filters.sending.slots import StoreFault
+from listener.filters.sending.slots import Buckets, StoreFault, Taken
 from listener.filters.sending.table import TableCounts
 
 log = logging.getLogger("smtp_relay.filters")
@@ -32,19 +34,16 @@ _UNCOUNTED: Final = defer(451, "4.3.0", "Recipients cannot be counted now, try a
 _TOO_MANY_OPEN: Final = defer(451, "4.7.1", "Too many mails of this client are on their way, try again later")
 
 
-class _OpenMail:
-    """What is counted for a mail on its way: for each recipient the rule, by its place, and when."""
+Mark = tuple[int, Buckets]
+"""A recipient's rule, by its place, and when it was counted."""
 
-    __slots__ = ("client", "counted")
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self.counted: dict[str, tuple[int, Buckets]] = {}
+_OpenMail = tuple[Client, dict[str, Mark]]
+"""What is counted for a mail on its way: for whom, and the mark of each recipient."""
 
 
 class Reservations:
-    """The reservations of one filter in one process. `accepts_uncounted` says that recipients pass if they
-    cannot be counted."""
+    """The reservations of one filter in one process: `open` are those of mails on their way, `opened`
+    their number by client. `accepts_uncounted` says that recipients pass if they cannot be counted."""
 
     def __init__(
         self, name: str, rules: Sequence[Rule], table: TableCounts | None, *, accepts_uncounted: bool
@@ -54,8 +53,8 @@ class Reservations:
         self._accepts_uncounted = accepts_uncounted
         self._table = table
         self._store: Counts | TableCounts | None = table
-        self._open: dict[str, _OpenMail] = {}
-        self._opened: dict[str, int] = {}
+        self.open: dict[str, _OpenMail] = {}
+        self.opened: dict[str, int] = {}
         self._told = -math.inf
         self.observer: FilterObserver | None = None
 
@@ -69,9 +68,12 @@ class Reservations:
                 raise ConfigError(f"filter {self._name}", str(fault), cure) from fault
 
     async def stop(self) -> None:
-        """Give unused blocks of the table back."""
+        """Give back what is counted ahead."""
         if self._table is not None:
             await self._table.stop()
+        elif isinstance(self._store, Counts):
+            with suppress(StoreFault):
+                self._store.close()
 
     def prepare(self, rule: Rule, client: Client) -> Answer:
         """A mail begins: take a block of the table before the client names a recipient."""
@@ -90,23 +92,23 @@ class Reservations:
     def count(self, place: int, client: Client, transaction: Transaction, recipient: str) -> Answer:
         """Count a recipient under the rule at that place."""
         rule = self._rules[place]
-        mail = self._open.get(transaction.id)
+        mail = self.open.get(transaction.id)
         if mail is None:
-            number = self._opened.get(client.who, 0)
+            number = self.opened.get(client.who, 0)
             if number >= MOST_OPEN:
                 return _TOO_MANY_OPEN
-            mail = self._open[transaction.id] = _OpenMail(client)
-            self._opened[client.who] = number + 1
-        elif recipient in mail.counted:
+            mail = self.open[transaction.id] = (client, {})
+            self.opened[client.who] = number + 1
+        elif recipient in mail[1]:
             # Another filter refused it, and the client asks again.
             return ABSTAIN
-        if rule.per_mail is not None and len(mail.counted) >= rule.per_mail.most:
-            refused = mail.counted.keys() - set(transaction.recipients)
-            same = [one for one, (other, _) in mail.counted.items() if other == place and one not in refused]
+        if rule.per_mail is not None and len(mail[1]) >= rule.per_mail.most:
+            refused = mail[1].keys() - set(transaction.recipients)
+            same = [one for one, (other, _) in mail[1].items() if other == place and one not in refused]
             if len(same) >= rule.per_mail.most:
                 return self._over(rule, rule.per_mail.text, client)
         if not rule.limits:
-            mail.counted[recipient] = (place, ())
+            mail[1][recipient] = (place, ())
             return ABSTAIN
         if self._store is None:
             return self._uncounted(StoreFault("the filter was not started"))
@@ -114,21 +116,33 @@ class Reservations:
             taken = self._store.take(rule.windows(client))
         except StoreFault as fault:
             return self._uncounted(fault)
-        if isinstance(taken, Taken | Over):
-            return self._counted(place, mail, (recipient,), taken)
+        if isinstance(taken, Taken):
+            mail[1][recipient] = (place, taken.buckets)
+            if taken.warn:
+                self._warn(rule, client, taken)
+            if self.observer is not None:
+                self.observer.recipient_counted(self._name, rule.label, taken.share)
+            return ABSTAIN
+        if isinstance(taken, Over):
+            return self._over(rule, rule.limits[taken.place].text, client)
         return self._counted_later(place, mail, transaction.id, (recipient,), taken)
+
+    def ahead(self, place: int, client: Client) -> Credit | None:
+        """What is counted ahead under the rule at that place."""
+        rule, store = self._rules[place], self._store
+        return store.credit(rule.windows(client)) if rule.limits and isinstance(store, Counts) else None
 
     def confirm(
         self, chosen: Sequence[tuple[str, int]], client: Client, transaction: Transaction
     ) -> list[Answer]:
         """A mail came in whole for these recipients, each with the place of its rule: from now on they
         count under it. Returns the answers of the counts that changed."""
-        mail = self._open.get(transaction.id)
+        mail = self.open.get(transaction.id)
         answers: list[Answer] = []
-        groups: dict[tuple[int, Buckets], list[str]] = {}
+        groups: dict[Mark, list[str]] = {}
         moved = []
         for recipient, place in chosen:
-            before = None if mail is None else mail.counted.get(recipient)
+            before = None if mail is None else mail[1].get(recipient)
             if before is None or before[0] != place:
                 moved.append((recipient, place, before))
             elif before[1]:
@@ -137,8 +151,8 @@ class Reservations:
             return [over]
         for recipient, place, before in moved:
             if mail is not None and before is not None:
-                del mail.counted[recipient]
-                self._give_back(self._rules[before[0]], mail.client, before[1], 1)
+                del mail[1][recipient]
+                self._give_back(self._rules[before[0]], mail[0], before[1], 1)
             if self._rules[place].counts:
                 answers.append(self.count(place, client, transaction, recipient))
         for (place, buckets), recipients in groups.items():
@@ -160,13 +174,13 @@ class Reservations:
     ) -> Answer:
         assert self._store is not None
         try:
-            taken = self._store.renew(self._rules[place].windows(mail.client), buckets, len(recipients))
+            taken = self._store.renew(self._rules[place].windows(mail[0]), buckets, len(recipients))
         except StoreFault as fault:
             return self._uncounted(fault)
         if isinstance(taken, Taken) and taken.buckets == buckets:
             return ABSTAIN
         for recipient in recipients:
-            del mail.counted[recipient]
+            del mail[1][recipient]
         if isinstance(taken, Taken | Over):
             return self._counted(place, mail, recipients, taken, again=True)
         return self._counted_later(place, mail, mail_id, recipients, taken, again=True)
@@ -185,8 +199,8 @@ class Reservations:
             taken = await asked
         except StoreFault as fault:
             return self._uncounted(fault)
-        if isinstance(taken, Taken) and self._open.get(mail_id) is not mail:
-            self._give_back(self._rules[place], mail.client, taken.buckets, len(recipients))
+        if isinstance(taken, Taken) and self.open.get(mail_id) is not mail:
+            self._give_back(self._rules[place], mail[0], taken.buckets, len(recipients))
             return ABSTAIN  # the client left
         return self._counted(place, mail, recipients, taken, again=again)
 
@@ -201,28 +215,34 @@ class Reservations:
     ) -> Decision:
         rule = self._rules[place]
         if isinstance(taken, Over):
-            return self._over(rule, rule.limits[taken.place].text, mail.client)
+            return self._over(rule, rule.limits[taken.place].text, mail[0])
         for recipient in recipients:
-            mail.counted[recipient] = (place, taken.buckets)
-        for one in taken.warn:
-            extra = {"filter": self._name, "rule": rule.label, "limit": rule.limits[one].text}
-            log.warning("a sending limit is 80 % used", extra={**extra, "who": rule.key(mail.client)})
+            mail[1][recipient] = (place, taken.buckets)
+        self._warn(rule, mail[0], taken)
         if self.observer is not None and not again:
             self.observer.recipient_counted(self._name, rule.label, taken.share)
         return ABSTAIN
 
-    def end(self, mail_id: str, taken: frozenset[str]) -> None:
+    def _warn(self, rule: Rule, client: Client, taken: Taken) -> None:
+        for one in taken.warn:
+            extra = {"filter": self._name, "rule": rule.label, "limit": rule.limits[one].text}
+            log.warning("a sending limit is 80 % used", extra={**extra, "who": rule.key(client)})
+
+    def end(self, mail: str, taken: frozenset[str]) -> None:
         """A mail is over: give back what is counted for recipients that are not among `taken`."""
-        mail = self._open.pop(mail_id, None)
-        if mail is None:
+        found = self.open.pop(mail, None)
+        if found is None:
             return
-        number = self._opened.pop(mail.client.who)
+        client, counted = found
+        number = self.opened[client.who]
         if number > 1:
-            self._opened[mail.client.who] = number - 1
-        if not mail.counted.keys() <= taken:
-            left = Counter(at for address, at in mail.counted.items() if address not in taken)
+            self.opened[client.who] = number - 1
+        else:
+            del self.opened[client.who]
+        if not counted.keys() <= taken:
+            left = Counter(at for address, at in counted.items() if address not in taken)
             for (place, buckets), number in left.items():
-                self._give_back(self._rules[place], mail.client, buckets, number)
+                self._give_back(self._rules[place], client, buckets, number)
 
     def _give_back(self, rule: Rule, client: Client, buckets: Buckets, number: int) -> None:
         if buckets and self._store is not None:

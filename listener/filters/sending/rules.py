@@ -34,7 +34,7 @@ class Client(NamedTuple):
 
 class Rule:
     """One rule. `per_mail` is its least limit of the recipients of one mail, None without one; `limits`
-    are those in a time."""
+    are those in a time; `counts` says that it has any."""
 
     def __init__(self, options: SendingRule, number: int, flow: str, label: str) -> None:
         self.label = f"rules[{number}]"
@@ -48,6 +48,7 @@ class Rule:
         limits = options.counted()
         self.per_mail = min((one for one in limits if not one.seconds), default=None)
         self.limits: tuple[Limit, ...] = tuple(one for one in limits if one.seconds)
+        self.counts = bool(limits)
         # The number of a rule and the height of a limit are no part of it: a rule keeps its counts when
         # others come before it, and when its limits are changed.
         selects = options.model_dump(mode="json", exclude={"limits", "over"})
@@ -77,11 +78,6 @@ class Rule:
         return self._to is None or self._to.has(recipient, user)
 
     @property
-    def counts(self) -> bool:
-        """True if the rule has a limit."""
-        return bool(self.limits) or self.per_mail is not None
-
-    @property
     def names_recipients(self) -> bool:
         """True if the rule is not about all recipients."""
         return self._to is not None
@@ -102,7 +98,7 @@ class Rule:
 
     def windows(self, client: Client) -> tuple[Window, ...]:
         """What is counted for that client."""
-        key = self.key(client)
+        key = client.address if self._users is None else client.user
         found = self._windows.get(key)
         if found is None:
             if len(self._windows) >= _REMEMBERED:

@@ -12,14 +12,17 @@ from typing import Final, NamedTuple
 
 from functions.message.addresses import Address, authors_of, parse_addresses
 from functions.message.fields import all_values
-from functions.message.headers import BOM, field_patterns
+from functions.message.headers import BOM, field_end, field_patterns
 from functions.message.text import one_line
 
 FIELDS: Final = ("from", "sender", "resent-from", "resent-sender")
 
 _FIRST, _OTHER = field_patterns((), FIELDS)
 _LONGEST: Final = 500
-"""Bytes of a field whose reading is remembered."""
+"""Bytes of a From field whose reading is remembered."""
+
+_CR, _LF = b"\r\n"
+_FOLDED: Final = (b" ", b"\t")
 
 # RFC 5321 section 4.1.2: a local part is a word without blanks, or quoted; a domain or a literal follows.
 _ADDRESS: Final = re.compile(
@@ -47,15 +50,38 @@ def senders_of(head: bytes) -> HeaderSenders:
     lines = head.count(b"\r\n")
     if head.count(b"\r") != lines or head.count(b"\n") != lines:
         return HeaderSenders(fault="The header has a bare CR or LF, which some readers take for a line's end")
-    found = _FIRST.match(head) or _OTHER.search(head)
-    if found is None:
+    if _FIRST.match(head) is None and _OTHER.search(head) is None:
         return HeaderSenders(fault="The mail has no From header")
-    if _OTHER.search(head, found.end() - 2) is None and BOM not in head:
-        end = head.find(b"\r\n", found.end())
-        if end >= 0 and end - found.start() <= _LONGEST and head[end + 2 : end + 3] not in (b" ", b"\t"):
-            # Most mails: one From on one line, from a client that writes the same one again and again.
-            return _remembered(head[found.start() : end + 2].lstrip(b"\r\n"))
-    return _read(head)
+    field = author_field(head)
+    return _read(head) if field is None else _remembered(field)
+
+
+def author_field(head: bytes) -> bytes | None:
+    """The From field of a header block, if it is plain and short, and no reader finds another one of
+    `FIELDS` or a bare CR or LF: `senders_of` then says the same of it as of the whole block. Most mails have
+    one, from a client that writes the same one again and again."""
+    low = head.lower()
+    start = low.find(b"from")
+    # The patterns cost more than a look for the words that all of them need.
+    plain = low.find(b"from", start + 4) < 0 and low.find(b"sender") < 0
+    if not plain:
+        found = _FIRST.match(head) or _OTHER.search(head)
+        if found is None:
+            return None
+        start = found.start(found.lastindex or 0)
+    if low[start - 2 : start + 5] != b"\r\nfrom:" and not (start == 0 and low.startswith(b"from:")):
+        return None
+    end = head.find(b"\r\n", start) + 2
+    if head[end : end + 1] in _FOLDED:
+        end = field_end(head, start)
+    if end - start > _LONGEST or not (plain or _OTHER.search(head, end - 2) is None):
+        return None
+    lines = head.count(_LF)
+    if head.count(_CR) != lines or head.count(b"\r\n") != lines:
+        return None
+    if not head.isascii() and BOM in head:
+        return None
+    return head[start:end]
 
 
 @lru_cache(maxsize=1_024)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from listener.filters.sending.clock import Clock, offset
@@ -23,15 +24,20 @@ _PROBES: Final = 256
 _MAGIC: Final = 0x736D_7470_0001
 
 # Words of the memory's head and of a slot, 8 bytes each.
-_FORMAT, _DIRTY, _OFFSET, _BOOT, _LAST_TIME, _LAST_WALL = range(6)
+_FORMAT, _DIRTY, _OFFSET, _BOOT, _LAST_TIME, _LAST_WALL, _UNDO = range(7)
 _HEAD: Final = 8
-_KEY, LAST, TOTAL, LENGTH, MOST, WARNED, _LABELLED = range(7)
+KEY, LAST, TOTAL, LENGTH, MOST, WARNED, _LABELLED = range(7)
 _LABEL: Final = 8
 _LABEL_BYTES: Final = 256
 _COUNTS: Final = _LABEL + _LABEL_BYTES // 8
 _WIDTH: Final = _COUNTS + (RING + 1) // 2
-SIZE: Final = 8 * (_HEAD + SLOTS * _WIDTH)
-"""Bytes of the memory."""
+_UNDOS: Final = _HEAD + SLOTS * _WIDTH
+_MOST_UNDOS: Final = 32
+AHEAD: Final = _UNDOS + 2 * _MOST_UNDOS
+"""The word behind the slots, where processes note what they count ahead."""
+
+Buckets = tuple[int, ...]
+"""For each window the number of the part in which recipients were counted."""
 
 
 class StoreFault(Exception):
@@ -54,6 +60,15 @@ class Window(NamedTuple):
         return cls(1 + (number >> 2), seconds * 1_000_000_000, most, text)
 
 
+class Taken(NamedTuple):
+    """Recipients are counted: where; `share`, the used part of the fullest limit; and the places of
+    limits about which to warn now."""
+
+    buckets: Buckets
+    share: float
+    warn: tuple[int, ...] = ()
+
+
 class Slots:
     """The memory. Only a process that holds the lock may call; `words` are read at the place that `slot`
     returns."""
@@ -61,6 +76,7 @@ class Slots:
     def __init__(self, memory: mmap.mmap, clock: Clock) -> None:
         self._map = memory
         self._clock = clock
+        self.steady = clock.steady
         self.words = memoryview(memory).cast("q")
         self._counts = memoryview(memory).cast("I")
         self._places: dict[int, int] = {}
@@ -73,34 +89,70 @@ class Slots:
         elif words[_FORMAT] != _MAGIC:
             self._map[: 8 * _HEAD] = bytes(8 * _HEAD)
             for base in self.places():
-                words[base + _KEY] = 0
+                words[base + KEY] = 0
+            self._forget_ahead()
             words[_FORMAT] = _MAGIC
-        self.repair()
         before, boot = words[_OFFSET], self._clock.boot()
+        if words[_BOOT] != boot:
+            words[_UNDO] = 0
+        self.repair()
         words[_OFFSET] = offset(
             self._clock, boot=words[_BOOT], old=before, last=words[_LAST_TIME], wall=words[_LAST_WALL]
         )
         now = self.time()
         if words[_BOOT] and (words[_OFFSET] != before or words[_BOOT] != boot):
+            self._forget_ahead()
             self._audit(now)
         words[_BOOT] = boot
 
     def repair(self) -> None:
-        """Add the slot up again that a process was changing when it died: the parts of its ring stand."""
-        base = self.words[_DIRTY]
+        """Undo the change, and add the slot up again, at which a process was when it died: the parts of its
+        ring stand."""
+        words = self.words
+        if words[_UNDO]:
+            for at in range(_UNDOS, _UNDOS + 2 * words[_UNDO], 2):
+                words[words[at]] = words[at + 1]
+            words[_UNDO] = 0
+        base = words[_DIRTY]
         if base:
-            self.words[base + TOTAL] = self.added_up(base)
-            self.words[_DIRTY] = 0
+            words[base + TOTAL] = self.added_up(base)
+            words[_DIRTY] = 0
+
+    def change(self, cells: Sequence[tuple[int, int]], number: int, more: Sequence[tuple[int, int]]) -> None:
+        """Add to parts of slots, and set `more` words, each given by its place: all or nothing, also if the
+        process dies."""
+        words, counts = self.words, self._counts
+        rings = [2 * (base + _COUNTS) + bucket % RING for base, bucket in cells]
+        changed = [one // 2 for one in rings] + [base + TOTAL for base, _ in cells] + [at for at, _ in more]
+        for at, place in zip(range(_UNDOS, AHEAD, 2), changed, strict=False):
+            words[at], words[at + 1] = place, words[place]
+        words[_UNDO] = len(changed)
+        for one, (base, _) in zip(rings, cells, strict=True):
+            counts[one] += number
+            words[base + TOTAL] += number
+        for place, value in more:
+            words[place] = value
+        words[_UNDO] = 0
 
     @property
     def present(self) -> int:
         """The time now, without the lock."""
-        return self._clock.steady() + self.words[_OFFSET]
+        return self.steady() + self.words[_OFFSET]
+
+    @property
+    def offset(self) -> int:
+        """The nanoseconds between the time and the steady clock."""
+        return self.words[_OFFSET]
+
+    @property
+    def booted(self) -> bool:
+        """True if the start of the machine has a number."""
+        return self.words[_BOOT] != 0
 
     def time(self) -> int:
         """The time now, which never goes back."""
         words = self.words
-        now = self._clock.steady() + words[_OFFSET]
+        now = self.steady() + words[_OFFSET]
         if now < words[_LAST_TIME]:
             return words[_LAST_TIME]
         words[_LAST_TIME] = now
@@ -110,14 +162,14 @@ class Slots:
     def places(self) -> list[int]:
         """The slots in use."""
         words = self.words
-        return [base for base in range(_HEAD, _HEAD + SLOTS * _WIDTH, _WIDTH) if words[base + _KEY]]
+        return [base for base in range(_HEAD, _HEAD + SLOTS * _WIDTH, _WIDTH) if words[base + KEY]]
 
     def slot(self, window: Window, now: int) -> int:
         """The place of a window's slot, which is made if it is missing; its ring is that of now. Raises
         StoreFault."""
         words, key = self.words, window.key
         base = self._places.get(key, 0)
-        if not base or words[base + _KEY] != key:
+        if not base or words[base + KEY] != key:
             base = self._find(window, now)
             if len(self._places) >= SLOTS:
                 self._places.clear()
@@ -129,7 +181,7 @@ class Slots:
         words, free = self.words, 0
         for step in range(_PROBES):
             base = _HEAD + (window.key + step) % SLOTS * _WIDTH
-            there = words[base + _KEY]
+            there = words[base + KEY]
             if there == window.key and words[base + LENGTH] == window.length:
                 return base
             if not free and (not there or there == window.key or self._ended(base, now)):
@@ -144,7 +196,7 @@ class Slots:
         words[free + _LABELLED] = len(window.label)
         at = 8 * (free + _LABEL)
         self._map[at : at + len(window.label)] = window.label
-        words[free + _KEY] = window.key
+        words[free + KEY] = window.key
         return free
 
     def _ended(self, base: int, now: int) -> bool:
@@ -203,6 +255,11 @@ class Slots:
         words[base + TOTAL] -= gone
         words[base + LAST] = bucket
         words[_DIRTY] = 0
+
+    def _forget_ahead(self) -> None:
+        """Forget what processes counted ahead: it stays counted."""
+        at = 8 * AHEAD
+        self._map[at:] = bytes(len(self._map) - at)
 
     def _audit(self, now: int) -> None:
         """Add every slot up again, because after a power failure some of its bytes may be old ones."""

@@ -16,8 +16,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from listener.filters.sending.counts import WARN, Buckets, Over, Taken
-from listener.filters.sending.slots import PARTS, StoreFault, Window
+from listener.filters.sending.counts import WARN, Over
+from listener.filters.sending.slots import PARTS, Buckets, StoreFault, Taken, Window
 
 log = logging.getLogger("smtp_relay.filters")
 
@@ -28,7 +28,9 @@ PREFIX: Final = "sending-limits/"
 """The start of each item's id."""
 
 _LARGEST: Final = 100
-_TRIES: Final = 40
+TRIES: Final = 40
+"""Attempts to write an item that other processes write at the same time."""
+
 _BLOCKS: Final = 8_192
 _PATIENCE: Final = 10.0
 """Seconds for which a server that stops waits for the table."""
@@ -76,11 +78,15 @@ class TableCounts:
             return None
         return self._later(windows, block, 0)
 
+    def current(self, windows: tuple[Window, ...], buckets: Buckets) -> bool:
+        """True if these are the parts of now."""
+        return buckets == self._now(windows)
+
     def renew(
         self, windows: tuple[Window, ...], buckets: Buckets, number: int
     ) -> Taken | Awaitable[Taken | Over]:
         """Let recipients count from now on."""
-        if buckets == self._now(windows):
+        if self.current(windows, buckets):
             return Taken(buckets, 0.0)
         return self._renewed(windows, buckets, number)
 
@@ -207,10 +213,10 @@ class TableCounts:
         """Change one item: the part of the window that it is now, how many recipients were taken (`want`,
         or fewer, and none if there is no room for `need`), and the used part of the limit."""
         key = {"id": {"S": f"{PREFIX}{window.key:x}"}}
-        for attempt in range(_TRIES):
+        for attempt in range(TRIES):
             found = self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True).get("Item")
             bucket = self._clock() * PARTS // window.length
-            ring = _ring(found, bucket)
+            ring = current_ring(found, bucket)
             if back is not None and ring.get(back[0], 0) >= back[1]:
                 ring[back[0]] -= back[1]
             total = sum(ring.values())
@@ -226,7 +232,8 @@ class TableCounts:
                 "version": {"N": str(version + 1)},
                 "ring": {"S": json.dumps({str(at): number for at, number in ring.items() if number})},
                 "most": {"N": str(window.most)},
-                "label": {"S": window.label.decode("utf-8", "replace").replace("\0", " ")},
+                "seconds": {"N": str(window.length // 1_000_000_000)},
+                "label": {"S": json.dumps(window.label.decode("utf-8", "replace").split("\0"))},
                 "expiration": {"N": str((self._clock() + 2 * window.length) // 1_000_000_000 + 60)},
             }
             condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(id)"}
@@ -250,10 +257,25 @@ def _seen(task: asyncio.Task[Over | None]) -> None:
         task.exception()
 
 
-def _ring(found: Any, bucket: int) -> dict[int, int]:
-    """The counts of an item that are not outside of the window. Parts that begin later, by another clock,
-    stay."""
+def current_ring(found: Any, bucket: int) -> dict[int, int]:
+    """The counts of an item that are not outside of the window whose last part is `bucket`. Parts that begin
+    later, by another clock, stay."""
     if not found:
         return {}
     read = json.loads(found["ring"]["S"])
     return {int(at): int(number) for at, number in read.items() if int(at) >= bucket - PARTS}
+
+
+def label_of(item: Any) -> tuple[str, ...]:
+    """The words that people read about an item: flow, filter, rule, limit, and for whom it counts."""
+    text: str = item["label"]["S"]
+    # An earlier version put blanks between them.
+    return tuple(json.loads(text)) if text.startswith("[") else tuple(text.split(" ", 4))
+
+
+def client() -> Any:
+    """A client that gives up soon: the listener asks it while a client waits."""
+    from functions.aws.clients import plain_client
+
+    retries = {"mode": "standard", "total_max_attempts": 3}
+    return plain_client("dynamodb", {"connect_timeout": 2, "read_timeout": 3, "retries": retries})

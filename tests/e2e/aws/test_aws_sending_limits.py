@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from functions.aws.clients import REPEATABLE, plain_client
-from listener.filters.sending.counts import Over, Taken
-from listener.filters.sending.slots import StoreFault, Window
+from listener.cli.main import main
+from listener.filters.sending import items
+from listener.filters.sending.counts import Over
+from listener.filters.sending.slots import StoreFault, Taken, Window
 from listener.filters.sending.table import TABLE, TableCounts
 from tests.support.clients.wire import Wire
 from tests.support.clouds.ministack import Ministack
@@ -156,3 +160,102 @@ def test_a_server_without_its_table_defers_or_accepts_as_the_file_says(
     assert send(served(new_relay, aws, "none")).startswith("451 4.3.0")
     assert send(served(new_relay, aws, "none", onStoreError="accept")).startswith("250")
     assert time.monotonic() - began < 60
+
+
+@pytest.fixture
+def config(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A configuration whose listeners count in the table."""
+    monkeypatch.setenv(TABLE, NAME)
+    guard = {"type": "sending-policy", "rules": [{"user": "glob:*", "limits": "1000/day"}]}
+    flows = {"out": {"filters": [guard], "outputs": []}}
+    (tmp_path / "relay.json").write_text(json.dumps({"spool": f"file://{tmp_path}/spool", "flows": flows}))
+    return str(tmp_path / "relay.json")
+
+
+def of(user: str, most: int = 50, seconds: int = 86_400) -> tuple[Window, ...]:
+    label = ("the flow", "policy", "rules[0]", f"{most}/day", user)
+    return (Window.of(f"{user}/{seconds}", seconds, most, *label),)
+
+
+def test_quota_shows_and_resets_the_table_beside_listeners(
+    client: Any, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts = TableCounts(NAME, lambda: client)
+
+    def quota(*words: str) -> list[str]:
+        assert main(["quota", *words, "-c", config]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    assert quota() == ["nothing counts now"]
+    for user, number in (("ann lee@example.com", 3), ("bob", 49), ("eve", 5)):
+        for _ in range(number):
+            assert isinstance(asyncio.run(take(counts, of(user))), Taken)
+    assert quota() == [
+        "bob: 49 of 50/day  (the flow/policy rules[0])",
+        "eve: 5 of 50/day  (the flow/policy rules[0])",
+        "ann lee@example.com: 3 of 50/day  (the flow/policy rules[0])",
+    ]
+    (row,) = map(json.loads, quota("show", "ANN lee@example.com", "--json"))
+    assert (row["flow"], row["who"], row["used"], row["most"]) == ("the flow", "ann lee@example.com", 3, 50)
+    assert row["seconds"] == 86_400
+    assert quota("reset", "BOB", "nobody") == ["bob: 1 counts forgotten", "nobody: 0 counts forgotten"]
+    assert asyncio.run(take(counts, of("bob"), 50)) != Over(0)
+    assert asyncio.run(take(counts, of("bob"), 1)) == Over(0)
+    assert quota("reset", "--all", "--json") == ['{"who": null, "counts": 3}']
+    assert quota() == ["nothing counts now"]
+
+
+def test_quota_reads_a_table_of_many_pages_and_counts_no_window_that_ended(
+    client: Any, config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(items, "_PAGE", 7)
+    long_ago = time.time_ns() - 200 * 1_000_000_000
+    old = TableCounts(NAME, lambda: client, lambda: long_ago)
+    now = TableCounts(NAME, lambda: client)
+    client.put_item(TableName=NAME, Item={"id": {"S": "another/item"}})
+
+    async def count() -> None:
+        await take(old, of("old", seconds=60))
+        for number in range(40):
+            await take(now, of(f"user{number}"))
+
+    asyncio.run(count())
+    assert main(["quota", "--json", "-c", config]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert sorted(row["who"] for row in rows) == sorted(f"user{number}" for number in range(40))
+    assert main(["quota", "reset", "--all", "-c", config]) == 0
+    assert capsys.readouterr().out == "everybody: 40 counts forgotten\n"
+
+
+def test_a_reset_waits_its_turn_while_a_listener_counts(client: Any) -> None:
+    counts = TableCounts(NAME, lambda: client)
+
+    class Busy:
+        """The client of an operator, before whose first write a listener counts once more."""
+
+        exceptions = client.exceptions
+        scan, get_item = client.scan, client.get_item
+        writes = 0
+
+        def put_item(self, **given: Any) -> None:
+            Busy.writes += 1
+            if Busy.writes == 1:
+                asyncio.run(take(counts, of("ann")))
+            client.put_item(**given)
+
+    asyncio.run(take(counts, of("ann")))
+    table = items.TableItems(NAME, Busy)
+    assert table.reset() == 1
+    assert Busy.writes == 2
+    assert list(table.used()) == []
+
+
+def test_a_table_that_is_not_there_is_one_line(
+    config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TABLE, "no-such-table")
+    assert main(["quota", "-c", config]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("smtp-relay: no-such-table: ")
+    assert "dynamodb:Scan" in error
+    assert error.count("\n") == 1

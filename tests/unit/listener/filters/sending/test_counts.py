@@ -15,8 +15,8 @@ import pytest
 
 from listener.filters.sending import slots as module
 from listener.filters.sending.clock import Clock
-from listener.filters.sending.counts import FILE, Counts, Over, Taken
-from listener.filters.sending.slots import StoreFault, Window
+from listener.filters.sending.counts import FILE, Counts, Over
+from listener.filters.sending.slots import StoreFault, Taken, Window
 
 SECOND: Final = 1_000_000_000
 

@@ -6,18 +6,20 @@ import asyncio
 import threading
 import time
 import tracemalloc
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from listener.api.decision import ABSTAIN, Decision
 from listener.api.session import Session, Transaction
 from listener.filters.sending import table
-from listener.filters.sending.counts import Taken
+from listener.filters.sending.counts import FILE, Counts
 from listener.filters.sending.options import SendingPolicyOptions
 from listener.filters.sending.policy import SendingPolicy
-from listener.filters.sending.slots import Window
+from listener.filters.sending.reservations import MOST_OPEN
+from listener.filters.sending.slots import Taken, Window
 from listener.filters.sending.table import TableCounts
 
 
@@ -124,3 +126,114 @@ def test_a_table_that_does_not_answer_keeps_no_server_from_stopping(monkeypatch:
         return len(asked)
 
     assert asyncio.run(stop()) < 10
+
+
+FROM: Final = mail_of(b"From: ann@example.com\r\n")
+
+
+class Served:
+    """A policy at work, with the figures that operators see."""
+
+    def __init__(self, folder: Path, *limits: str) -> None:
+        options = {"user": "ann", "limits": list(limits)}
+        given = SendingPolicyOptions.model_validate({"type": "sending-policy", "rules": [options]})
+        self.guard = SendingPolicy("policy", given, "out", folder, {})
+        self.guard.observe(self)
+        self.counted = 0
+        self.number = 0
+
+    def mail_auth(self, name: str, method: str, result: str) -> None: ...
+
+    def over_limit(self, name: str, rule: str, limit: str) -> None: ...
+
+    def recipient_counted(self, name: str, rule: str, share: float) -> None:
+        assert (name, rule) == ("policy", "rules[0]")
+        self.counted += 1
+
+    def begin(self, *recipients: str) -> tuple[Transaction, list[Any]]:
+        """A mail up to the last recipient, and the answers at RCPT."""
+        self.number += 1
+        mail, ann = Transaction(str(self.number), "ann@example.com"), session("ann")
+        assert self.guard.on_mail(ann, mail) is ABSTAIN
+        answers = []
+        for one in recipients:
+            answers.append(self.guard.on_rcpt(ann, mail, one))
+            if answers[-1] is ABSTAIN:
+                mail.add(one, ())
+        return mail, answers
+
+    def data(self, mail: Transaction) -> Any:
+        return self.guard.on_data(session("ann"), mail, FROM, tuple(mail.recipients))
+
+    def end(self, mail: Transaction, *taken: str) -> None:
+        self.guard.mail_ended(mail.id, frozenset(taken))
+
+    def used(self, folder: Path) -> int:
+        return sum(one.used for one in Counts(folder / FILE).used())
+
+
+def test_each_recipient_of_a_high_limit_counts_once_and_what_was_not_stored_comes_back(
+    tmp_path: Path,
+) -> None:
+    async def run() -> None:
+        served = Served(tmp_path, "20000/day", "3/mail")
+        await served.guard.start()
+        for _ in range(100):
+            mail, answers = served.begin("a@d.example", "b@d.example", "a@d.example")
+            assert answers == [ABSTAIN] * 3
+            assert served.data(mail) is ABSTAIN
+            served.end(mail, "a@d.example", "b@d.example")
+        assert served.used(tmp_path) == 200
+        assert served.counted == 200
+        for _ in range(100):
+            mail, _ = served.begin("a@d.example", "b@d.example")
+            served.end(mail, "b@d.example")
+        assert served.used(tmp_path) == 300
+        mail, answers = served.begin("a@d.example", "b@d.example", "c@d.example", "d@d.example")
+        assert answers[:3] == [ABSTAIN] * 3
+        assert "3/mail" in answers[3].reply.text
+        assert served.used(tmp_path) == 303
+        Counts(tmp_path / FILE).reset()
+        served.end(mail)
+        assert served.used(tmp_path) == 0
+        mail, _ = served.begin("a@d.example")
+        assert served.used(tmp_path) == 1
+        await served.guard.stop()
+        assert served.used(tmp_path) == 1
+        assert served.data(mail) is ABSTAIN
+        served.end(mail, "a@d.example")
+        assert not served.guard._reservations.open
+        assert not served.guard._reservations.opened
+
+    asyncio.run(run())
+
+
+def test_a_limit_is_used_up_exactly_on_the_short_way(tmp_path: Path) -> None:
+    async def run() -> int:
+        served, sent = Served(tmp_path, "5000/day"), 0
+        await served.guard.start()
+        while True:
+            mail, (answer,) = served.begin("a@d.example")
+            if answer is not ABSTAIN:
+                assert "5000/day" in answer.reply.text
+                return sent
+            assert served.data(mail) is ABSTAIN
+            served.end(mail, "a@d.example")
+            sent += 1
+
+    assert asyncio.run(run()) == 5_000
+
+
+def test_a_client_has_a_bounded_number_of_mails_on_their_way(tmp_path: Path) -> None:
+    async def run() -> None:
+        served = Served(tmp_path, "1000000/day")
+        await served.guard.start()
+        mails = [served.begin("a@d.example") for _ in range(MOST_OPEN)]
+        assert all(answers == [ABSTAIN] for _, answers in mails)
+        _, (answer,) = served.begin("a@d.example")
+        assert "Too many mails" in answer.reply.text
+        served.end(mails[0][0])
+        assert served.begin("a@d.example")[1] == [ABSTAIN]
+        assert served.used(tmp_path) == MOST_OPEN
+
+    asyncio.run(run())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import time
+from typing import Final
 
 import pytest
 
 from functions.message.headers import HeaderEdits
+from listener.filters.sending import senders
 from listener.filters.sending.senders import senders_of
 
 
@@ -73,3 +76,41 @@ def test_a_header_of_a_stranger_is_read_in_little_time(head: bytes) -> None:
     began = time.process_time()
     assert senders_of(head).fault
     assert time.process_time() - began < 1.0
+
+
+LINES: Final = (
+    b"From: Ann <ann@example.com>\r\n",
+    b"from: ann@example.com,\r\n bob@example.com\r\n",
+    b"From : ann@example.com\r\n",
+    b"From\r\n : bob@victim.example\r\n",
+    b"\x01From: bob@victim.example\r\n",
+    b"\xc2\xa0From: bob@victim.example\r\n",
+    b"\xef\xbb\xbfFrom: bob@victim.example\r\n",
+    b"Sender: bob@victim.example\r\n",
+    b"Resent-From: bob@victim.example\r\n",
+    b"Resent-Sender\t: bob@victim.example\r\n",
+    b"X-From: bob@victim.example\r\n",
+    b"Subject: a\r\n From: bob@victim.example\r\n",
+    b"Subject: a\nFrom: bob@victim.example\r\n",
+    b"Subject: a\rFrom: bob@victim.example\r\n",
+    b"Subject: a\rb\nc\r\n",
+    b"Received: from a.example by b.example\r\n",
+    b"DKIM-Signature: h=from:sender; b=x\r\n",
+    b"Subject: =?utf-8?q?=C3=A4?= \xc3\xa4\r\n",
+    b"nonsense\r\n",
+    b"X: " + b"y" * 600 + b"\r\n",
+)
+
+
+def test_a_plain_from_field_says_the_same_as_the_whole_header() -> None:
+    chance = random.Random(3)
+    plain = 0
+    for _ in range(20_000):
+        head = b"".join(chance.choices(LINES, k=chance.randint(0, 6)))
+        head += chance.choice((b"", b"\r\n"))
+        field = senders.author_field(head)
+        if field is not None:
+            plain += 1
+            assert not {b"\r"[0], b"\n"[0]} & set(head.replace(b"\r\n", b""))
+            assert senders._read(field) == senders._read(head), head
+    assert plain > 500
