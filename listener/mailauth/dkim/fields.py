@@ -7,7 +7,6 @@ signs them.
 from __future__ import annotations
 
 import re
-from functools import cached_property
 from typing import Final
 
 from functions.message.canon import relaxed_value
@@ -56,6 +55,7 @@ class HeaderBlock:
 
     def __init__(self, head: bytes) -> None:
         fields: list[HeaderField] = []
+        by_name: dict[bytes, list[HeaderField]] = {}
         end = head.find(b"\r\n\r\n")
         block = b"" if head.startswith(b"\r\n") else head[:end] if end >= 0 else head.removesuffix(b"\r\n")
         parts = _BOUNDARY.split(block, MAX_FIELDS)
@@ -63,20 +63,19 @@ class HeaderBlock:
         for raw in parts[:MAX_FIELDS]:
             match = _NAME.match(raw)
             if match is not None:
-                fields.append(HeaderField(match[1].lower(), raw, raw[match.end() :]))
+                name = match[1].lower()
+                field = HeaderField(name, raw, raw[match.end() :])
+                fields.append(field)
+                if name in by_name:
+                    by_name[name].append(field)
+                else:
+                    by_name[name] = [field]
             elif raw and not is_mailbox_line(raw):
                 self.fault = self.fault or "malformed header"
         self.fields: Final = fields
         self.head: Final = block
-
-    @cached_property
-    def by_name(self) -> dict[bytes, list[HeaderField]]:
-        """The fields of each lower-case name, top first."""
-        index: dict[bytes, list[HeaderField]] = {}
-        for field in self.fields:
-            index.setdefault(field.name, []).append(field)
-        return index
+        self._by_name = by_name
 
     def named(self, name: bytes) -> list[HeaderField]:
         """The fields of one lower-case name, top first."""
-        return self.by_name.get(name, [])
+        return self._by_name.get(name, [])
