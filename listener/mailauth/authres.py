@@ -7,7 +7,8 @@ quoted, so it cannot end the field, start another or pose as a result.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from listener.mailauth.dns.domains import normal
@@ -21,6 +22,7 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+")  # RFC 2045 section
 _ADDRESS: Final = re.compile(r"[!#$%&'*+/0-9=?A-Z^_`a-z{|}~-]+(?:\.[!#$%&'*+/0-9=?A-Z^_`a-z{|}~-]+)*")
 # Quotes and semicolons are legal in a comment, but readers without a parser misread them.
 _IN_COMMENT: Final = str.maketrans({"\\": "\\\\", "(": "\\(", ")": "\\)", '"': "'", ";": ","})
+_SPECIAL: Final = re.compile(r"[\\();\"]")
 _PRINTABLE: Final = re.compile(r"[^\x20-\x7e]")
 
 
@@ -56,6 +58,11 @@ def received_spf(result: SpfResult, receiver: str) -> str:
 
 def value(text: str) -> str:
     """A value as a token, or as a quoted string (RFC 8601 section 2.2, RFC 5322 section 3.2.4)."""
+    return _value(text) if len(text) <= MAX_VALUE else _value.__wrapped__(text)
+
+
+@lru_cache(maxsize=4_096)  # mails repeat their names
+def _value(text: str) -> str:
     return text if _TOKEN.fullmatch(text) else quoted(text)
 
 
@@ -141,13 +148,20 @@ def _comment(text: str, writer: str = "") -> Iterable[str]:
     """A comment (RFC 5322 section 3.2.2) as one word; no word for an empty text."""
     if not text:
         return ()
-    safe = _PRINTABLE.sub("?", text[:MAX_VALUE]).translate(_IN_COMMENT)
+    safe = _PRINTABLE.sub("?", text[:MAX_VALUE])
+    if _SPECIAL.search(safe):
+        safe = safe.translate(_IN_COMMENT)
     return (f"({writer}: {safe})" if _TOKEN.fullmatch(writer) else f"({safe})",)
 
 
 def _pvalue(address: str) -> str:
     """`local@domain` or `@domain` as RFC 8601 section 2.2 allows it; only the domain if the local part
     is not plain ASCII."""
+    return _written(address) if len(address) <= MAX_VALUE else _written.__wrapped__(address)
+
+
+@lru_cache(maxsize=4_096)
+def _written(address: str) -> str:
     local, at, domain = address.rpartition("@")
     host = normal(domain)
     if not at or host is None or len(address) > MAX_VALUE:
@@ -162,11 +176,19 @@ def _address(sender: str) -> str:
 
 
 def _dot_atom(text: str) -> str:
-    return text if _ADDRESS.fullmatch(text) and len(text) <= MAX_VALUE else quoted(text)
+    return _quoted_if_needed(text) if len(text) <= MAX_VALUE else quoted(text)
 
 
-def _fold(words: Iterable[str]) -> str:
+@lru_cache(maxsize=4_096)
+def _quoted_if_needed(text: str) -> str:
+    return text if _ADDRESS.fullmatch(text) else quoted(text)
+
+
+def _fold(words: Sequence[str]) -> str:
     """The words in lines of at most 78 characters, unless a word is longer."""
+    whole = " ".join(words)
+    if len(whole) <= _LINE - 8:
+        return whole
     lines: list[str] = []
     line = ""
     for word in words:

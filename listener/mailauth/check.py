@@ -264,6 +264,8 @@ async def _run(in_thread: bool, judge: Callable[P, T], *args: P.args, **kwargs: 
 
 async def _arc(resolver: Resolver, chain: Chain, bodies: BodyHashes, *, big_head: bool) -> ArcResult:
     """The chain's verdict. Older sets are asked for only if the newest one holds."""
+    if not chain.newest_questions:
+        return chain.verdict_without_keys
     answers = await resolve_all(resolver, chain.newest_questions)
     result = await _run(big_head, chain.judge_newest, answers, bodies)
     if result is None:
@@ -277,11 +279,17 @@ async def _arc(resolver: Resolver, chain: Chain, bodies: BodyHashes, *, big_head
 async def _ask(sender: Sender, resolver: Resolver, checks: Checks, header: _Header) -> _Asked:
     """SPF, the keys and the walks of the author domains; concurrent if any of them has to wait."""
     domains = header.authors.domains
-    needed = [
-        *header.signatures.questions,
-        *(question for domain in domains for question in dmarc.walk_questions(domain)),
-    ]
-    waiting = any(resolver.known(question) is None for question in needed)
+    needed = [*header.signatures.questions]
+    for domain in domains:
+        needed += dmarc.walk_questions(domain)
+    answers: dict[Question, DnsAnswer] = {}
+    waiting = False
+    for question in needed:
+        answer = resolver.known(question)
+        if answer is None:
+            waiting = True
+        else:
+            answers[question] = answer
     spf_check = spf.check(
         resolver,
         sender,
@@ -292,7 +300,7 @@ async def _ask(sender: Sender, resolver: Resolver, checks: Checks, header: _Head
     if waiting:
         spf_result, answers = await asyncio.gather(spf_check, resolve_all(resolver, needed))
     else:  # no tasks, because they cost more than the checks together
-        spf_result, answers = await spf_check, await resolve_all(resolver, needed)
+        spf_result = await spf_check
     return spf_result, answers, [dmarc.walk_up(domain, answers) for domain in domains]
 
 

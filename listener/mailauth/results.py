@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, ClassVar, Final, Literal
 
 SpfVerdict = Literal["none", "neutral", "pass", "fail", "softfail", "temperror", "permerror"]
@@ -40,10 +41,16 @@ class _Result:
 
     __slots__ = ()
     shown: ClassVar[str]
+    _keys: ClassVar[tuple[str, ...]]
+    _values: ClassVar[attrgetter[tuple[Any, ...]]]
+
+    def __init_subclass__(cls) -> None:
+        names = cls.shown.split()
+        cls._keys = tuple([_KEYS.get(name, name) for name in names])
+        cls._values = attrgetter(*names)
 
     def to_json(self) -> dict[str, Any]:
-        values = {_KEYS.get(name, name): getattr(self, name) for name in self.shown.split()}
-        return {name: value for name, value in values.items() if value not in ("", None, 0, False)}
+        return {key: value for key, value in zip(self._keys, self._values(self), strict=True) if value}
 
 
 @dataclass(frozen=True, slots=True)

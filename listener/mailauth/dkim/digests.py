@@ -156,8 +156,9 @@ def header_digest(block: HeaderBlock, signature: Signature) -> bytes:
     for name in signature.headers:
         left = unused.get(name)
         if left is None:
-            # A signature never signs itself among the fields of h= (section 3.5).
-            left = unused[name] = [field for field in block.named(name) if field is not own]
+            left = unused[name] = block.named(name).copy()
+            if name == own.name:  # a signature never signs itself among the fields of h= (section 3.5)
+                left.remove(own)
         if left:
             chosen.append(left.pop())
     if signature.header_canon == "relaxed":
