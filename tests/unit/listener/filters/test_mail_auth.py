@@ -134,6 +134,17 @@ def test_mistakes(options: dict[str, Any]) -> None:
         FILTERS.parse({"type": "mail-auth", **options})
 
 
+# -- answers --------------------------------------------------------------------------------------
+
+
+def test_a_small_mail_is_answered_at_once_when_the_dns_is_known(take: Any) -> None:
+    one = make()
+    mail = take(sign(MAIL))
+    answer = one.on_data(session(), Transaction(uuid7(), "ann@example.com"), mail, ("bob@example.net",))
+    assert isinstance(answer, Decision)
+    assert answer.verdict == "accept"
+
+
 # -- decisions ------------------------------------------------------------------------------------
 
 
