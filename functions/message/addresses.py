@@ -93,8 +93,8 @@ class Authors(NamedTuple):
         """`domains`, and behind them the domains that some reader may take for an author's: of routes
         (RFC 5322 section 4.4), of addresses with several @, of `unsure`."""
         found = [_hosts(box.address) for box in (*self.addresses, *self.unsure)]
-        if len(found) == 1:
-            return _ascii_forms(found[0][-1:] + found[0])
+        if len(found) == 1 and len(found[0]) == 1:
+            return _ascii_forms(found[0])
         own = [host for hosts in found[: len(self.addresses)] for host in hosts[-1:]]
         return _ascii_forms(own + [host for hosts in found for host in hosts])
 

@@ -124,8 +124,7 @@ class _Header:
     @property
     def keys(self) -> int:
         """The most keys to fetch and to verify with."""
-        sets = len(self.chain.newest_questions) + len(self.chain.older_questions) if self.chain else 0
-        return len(self.signatures.questions) + sets
+        return len(self.signatures.questions) + (self.chain.keys if self.chain else 0)
 
     def body_hashes(self) -> BodyHashes:
         return BodyHashes([*self.signatures.body_hashes, *(self.chain.body_hashes if self.chain else ())])

@@ -1,4 +1,7 @@
-"""Results of the checks: one class for each method, with the JSON for the envelope."""
+"""Results of the checks: one class for each method, with the JSON for the envelope.
+
+They are not frozen, because that doubles the cost of construction; nothing changes them.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ class _Result:
         return {key: value for key, value in zip(self._keys, self._values(self), strict=True) if value}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SpfResult(_Result):
     """`domain` is the checked domain, `identity` the source of its name; `sender` is the reverse-path
     ("" for the null sender)."""
@@ -71,7 +74,7 @@ class SpfResult(_Result):
     shown: ClassVar[str] = "verdict domain identity mechanism reason explanation lookups"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SignatureResult(_Result):
     """One DKIM signature. `identity` is i=, `signature` the first bytes of b= (RFC 6008)."""
 
@@ -94,7 +97,7 @@ class SignatureResult(_Result):
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ArcResult(_Result):
     """The chain. `oldest_pass` is RFC 8617 section 5.2 step 4: the oldest instance whose message
     signature still verifies, 0 for all; None when unknown. `domain` added the last seal."""
@@ -112,7 +115,7 @@ class ArcResult(_Result):
         return _Result.to_json(self) | oldest
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DmarcResult(_Result):
     """One author domain. `policy` is the policy after sp, np and t; None when unknown.
 
@@ -144,7 +147,7 @@ class DmarcResult(_Result):
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BimiResult(_Result):
     """The indicator that the author domain asserts; nothing is fetched from either URL."""
 
@@ -157,7 +160,7 @@ class BimiResult(_Result):
     shown: ClassVar[str] = "verdict reason domain selector location evidence"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Report:
     """All results. `arc`, `dmarc` and `bimi` are None (or empty) when switched off.
 

@@ -99,6 +99,9 @@ class Sender:
     receiver: str
 
 
+_LIMITS: Final = SpfLimits()
+
+
 class _Missing(BaseException):
     """The evaluation needs more answers. Not an Exception, because pyspf catches those in places."""
 
@@ -118,13 +121,9 @@ class _PendingExplanation(str):
 Known = Callable[[Question], DnsAnswer | None]
 
 
-class _Asked(NamedTuple):
-    """All that a verdict follows from beside the answers, if no record has a macro."""
-
-    ip: str
-    domain: str
-    limits: SpfLimits
-    explain: bool
+_Asked = tuple[str, str, int, int, bool]
+"""All that a verdict follows from beside the answers, if no record has a macro: the client's address, the
+domain, both limits, and if an explanation is wanted."""
 
 
 class _Found(NamedTuple):
@@ -305,7 +304,8 @@ async def check(
     if domain is None or "." not in domain or len(local) > MAX_LOCAL_PART:
         # Section 4.3: the name cannot have a record.
         return _result(sender, "", identity, _Found("none", reason="no domain to check"))
-    asked = _Asked(sender.ip, domain, limits or SpfLimits(), explain)
+    limits = limits or _LIMITS
+    asked = sender.ip, domain, limits.lookups, limits.voids, explain
     found = _memo.get(asked, resolver.known)
     if found is None:
         found = await _find(resolver, sender, local, asked, time_limit)
@@ -313,10 +313,12 @@ async def check(
 
 
 async def _find(resolver: Resolver, sender: Sender, local: str, asked: _Asked, time_limit: float) -> _Found:
+    _, domain, lookups, voids, explain = asked
+    limits = SpfLimits(lookups, voids)
     exact = Sender(
         ip=sender.ip.partition("%")[0],  # a link-local address may come with its zone
         helo=sender.helo[:MAX_NAME],
-        reverse_path=f"{local}@{asked.domain}",
+        reverse_path=f"{local}@{domain}",
         receiver=sender.receiver,
     )
     within: Resolver | None = None
@@ -332,12 +334,12 @@ async def _find(resolver: Resolver, sender: Sender, local: str, asked: _Asked, t
 
     for _ in range(_MAX_RUNS):
         try:
-            found = _run(_Evaluation(exact, known, asked.limits), explain=asked.explain)
+            found = _run(_Evaluation(exact, known, limits), explain=explain)
         except _Missing as missing:
             within = within or Deadline(resolver, asyncio.get_running_loop().time() + time_limit)
             answers.update(await resolve_all(within, missing.questions))
         except Exception:  # noqa: BLE001 - a fault in the evaluation must not become a verdict
-            _log.exception("SPF evaluation failed", extra={"domain": asked.domain})
+            _log.exception("SPF evaluation failed", extra={"domain": domain})
             return _Found("temperror", reason="evaluation failed")
         else:
             if not any(b"%" in text for answer in answers.values() for text in answer.texts):

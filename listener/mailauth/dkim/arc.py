@@ -72,6 +72,11 @@ class Chain:
         self.body_hashes: Final = [body_hash(self._sets[-1].message_signature)] if self._sets else []
 
     @property
+    def keys(self) -> int:
+        """The most keys that both judgements need."""
+        return 2 * len(self._sets)
+
+    @property
     def newest_questions(self) -> list[Question]:
         """The keys that `judge_newest` needs: at most two."""
         return [
