@@ -7,7 +7,7 @@ quoted, so it cannot end the field, start another or pose as a result.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -17,12 +17,11 @@ from listener.mailauth.results import ArcResult, BimiResult, DmarcResult, Report
 MAX_VALUE: Final = 255
 """Most characters to keep of one value."""
 
-_LINE: Final = 78  # RFC 5322 section 2.1.1
+_WIDTH: Final = 78 - 8  # RFC 5322 section 2.1.1, for lines that begin with a tab
 _TOKEN: Final = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+")  # RFC 2045 section 5.1, without "/"
 _ADDRESS: Final = re.compile(r"[!#$%&'*+/0-9=?A-Z^_`a-z{|}~-]+(?:\.[!#$%&'*+/0-9=?A-Z^_`a-z{|}~-]+)*")
 # Quotes and semicolons are legal in a comment, but readers without a parser misread them.
 _IN_COMMENT: Final = str.maketrans({"\\": "\\\\", "(": "\\(", ")": "\\)", '"': "'", ";": ","})
-_SPECIAL: Final = re.compile(r"[\\();\"]")
 _PRINTABLE: Final = re.compile(r"[^\x20-\x7e]")
 
 
@@ -148,10 +147,13 @@ def _comment(text: str, writer: str = "") -> Iterable[str]:
     """A comment (RFC 5322 section 3.2.2) as one word; no word for an empty text."""
     if not text:
         return ()
-    safe = _PRINTABLE.sub("?", text[:MAX_VALUE])
-    if _SPECIAL.search(safe):
-        safe = safe.translate(_IN_COMMENT)
-    return (f"({writer}: {safe})" if _TOKEN.fullmatch(writer) else f"({safe})",)
+    safe = _safe(text[:MAX_VALUE])
+    return (f"({writer}: {safe})" if writer and _TOKEN.fullmatch(writer) else f"({safe})",)
+
+
+@lru_cache(maxsize=4_096)
+def _safe(text: str) -> str:
+    return _PRINTABLE.sub("?", text).translate(_IN_COMMENT)
 
 
 def _pvalue(address: str) -> str:
@@ -184,18 +186,19 @@ def _quoted_if_needed(text: str) -> str:
     return text if _ADDRESS.fullmatch(text) else quoted(text)
 
 
-def _fold(words: Sequence[str]) -> str:
+def _fold(words: Iterable[str]) -> str:
     """The words in lines of at most 78 characters, unless a word is longer."""
-    whole = " ".join(words)
-    if len(whole) <= _LINE - 8:
-        return whole
+    text = "\n".join(words)  # no word has a line break
+    if len(text) <= _WIDTH:
+        return text.replace("\n", " ")
     lines: list[str] = []
-    line = ""
-    for word in words:
-        if line and len(line) + 1 + len(word) > _LINE - 8:
-            lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}" if line else word
-    lines.append(line)
-    return "\r\n\t".join(lines)
+    while len(text) > _WIDTH:
+        end = text.rfind("\n", 0, _WIDTH + 1)
+        if end < 0:
+            end = text.find("\n")
+            if end < 0:
+                break
+        lines.append(text[:end])
+        text = text[end + 1 :]
+    lines.append(text)
+    return "\r\n\t".join([line.replace("\n", " ") for line in lines])
