@@ -38,10 +38,11 @@ def _hop(value: bytes) -> dict[str, str]:
             break
         clauses = _COMMENT.sub(b" ", clauses)
     words = clauses.split()
-    unfinished = not clauses[-1:].isspace()  # then the last word is text, whatever it is
+    # Without a blank behind it the last word is text, whatever it is.
+    last = words.pop() if words and not clauses[-1:].isspace() else b""
     name, text = "", b""
-    for number, word in enumerate(words, 1 + unfinished):
-        found = _CLAUSES.get(word.lower()) if number <= len(words) else None
+    for word in words:
+        found = _CLAUSES.get(word.lower())
         if found is None:
             text += b" " + word
             continue
@@ -49,7 +50,7 @@ def _hop(value: bytes) -> dict[str, str]:
             hop.setdefault(name, _clean(text))
         name, text = found, b""
     if name:
-        hop.setdefault(name, _clean(text))
+        hop.setdefault(name, _clean(text + b" " + last))
     if comment is not None:
         hop["fromComment"] = _clean(comment[1])
     if date.strip():
