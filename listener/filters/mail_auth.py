@@ -32,6 +32,10 @@ from listener.mailauth.verdict import Refusal, decide
 log = logging.getLogger("smtp_relay.mailauth")
 
 
+_HELD: Final = 0.02
+"""Most seconds to hold a log line, so that one write takes it with the line of the mail's acceptance."""
+
+
 def _address(text: str) -> str:
     return str(ipaddress.ip_address(text))
 
@@ -225,7 +229,7 @@ class MailAuthFilter(Filter):
             found["dkim_domains"] = ",".join(dict.fromkeys(s.domain for s in report.dkim if s.domain))
             found["from_domain"] = ",".join(result.domain for result in report.dmarc)
             if mail_log.info(log, "mail authenticated", found):
-                asyncio.get_running_loop().call_soon(mail_log.flush)
+                asyncio.get_running_loop().call_later(_HELD, mail_log.flush)
 
 
 def summary(report: Report) -> dict[str, str]:

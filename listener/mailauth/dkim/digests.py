@@ -66,12 +66,15 @@ class _Prefixes:
         self._hash = hashlib.new(hash_name, usedforsecurity=False)
         wanted = set(lengths)
         self._whole = None in wanted
-        self._lengths = sorted(length for length in wanted if length is not None)
+        self._lengths = sorted([length for length in wanted if length is not None])
         self._at = 0
         self._seen = 0
         self.digests: dict[int | None, bytes] = {}
 
     def update(self, data: bytes) -> None:
+        if not self._lengths:
+            self._hash.update(data)
+            return
         while self._at < len(self._lengths) and self._lengths[self._at] - self._seen < len(data):
             length = self._lengths[self._at]
             head = data[: length - self._seen]
