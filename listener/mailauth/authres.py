@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from operator import attrgetter
 from typing import Final
 
 from listener.mailauth.dns.domains import normal
@@ -27,8 +28,7 @@ _PRINTABLE: Final = re.compile(r"[^\x20-\x7e]")
 
 def authentication_results(report: Report, authserv_id: str) -> str:
     """The value of Authentication-Results, folded, without a final line end."""
-    results = [_spf(report.spf)]
-    results += map(_dkim, report.dkim)
+    results = [*map(_dkim, report.dkim)]
     if not report.dkim:
         results.append(["dkim=none"])
     if report.arc is not None:
@@ -36,23 +36,13 @@ def authentication_results(report: Report, authserv_id: str) -> str:
     results += map(_dmarc, report.dmarc)
     if report.bimi is not None:
         results.append(_bimi(report.bimi))
-    return ";\r\n\t".join([value(authserv_id), *map(_fold, results)])
+    spf, _ = _spf_fields(*_facts(report.spf), authserv_id)
+    return ";\r\n\t".join([value(authserv_id), spf, *map(_fold, results)])
 
 
 def received_spf(result: SpfResult, receiver: str) -> str:
     """The value of Received-SPF, folded, without a final line end."""
-    pairs = [("client-ip", result.ip)]
-    if result.identity == "mailfrom":
-        pairs.append(("envelope-from", _address(result.sender)))
-    pairs += [("helo", result.helo), ("receiver", receiver), ("identity", result.identity)]
-    if result.mechanism:
-        pairs.append(("mechanism", result.mechanism))
-    if result.verdict in ("temperror", "permerror") and result.reason:
-        pairs.append(("problem", result.reason))
-    words = [result.verdict, *_comment(_sentence(result), receiver)]
-    words += [f"{key}={_dot_atom(text)};" for key, text in pairs]
-    words[-1] = words[-1].removesuffix(";")
-    return _fold(words)
+    return _spf_fields(*_facts(result), receiver)[1]
 
 
 def value(text: str) -> str:
@@ -74,13 +64,40 @@ def quoted(text: str) -> str:
 # -- one function for each method; a line may be folded between words ---------------------------
 
 
-def _spf(result: SpfResult) -> list[str]:
-    words = [f"spf={result.verdict}", *_comment(_sentence(result))]
-    if result.identity == "helo":
-        words.append(f"smtp.helo={value(result.domain or result.helo)}")
-    elif result.sender:
-        words.append(f"smtp.mailfrom={_pvalue(result.sender)}")
-    return words
+_facts: Final = attrgetter("verdict", "domain", "identity", "sender", "helo", "ip", "mechanism", "reason")
+
+
+@lru_cache(maxsize=1_024)  # senders write again
+def _spf_fields(
+    verdict: str,
+    domain: str,
+    identity: str,
+    sender: str,
+    helo: str,
+    ip: str,
+    mechanism: str,
+    reason: str,
+    receiver: str,
+) -> tuple[str, str]:
+    """SPF's part of Authentication-Results, and Received-SPF."""
+    sentence = _sentence(verdict, domain, ip, reason)
+    part = [f"spf={verdict}", *_comment(sentence)]
+    if identity == "helo":
+        part.append(f"smtp.helo={value(domain or helo)}")
+    elif sender:
+        part.append(f"smtp.mailfrom={_pvalue(sender)}")
+    pairs = [("client-ip", ip)]
+    if identity == "mailfrom":
+        pairs.append(("envelope-from", _address(sender)))
+    pairs += [("helo", helo), ("receiver", receiver), ("identity", identity)]
+    if mechanism:
+        pairs.append(("mechanism", mechanism))
+    if verdict in ("temperror", "permerror") and reason:
+        pairs.append(("problem", reason))
+    field = [verdict, *_comment(sentence, receiver)]
+    field += [f"{key}={_dot_atom(text)};" for key, text in pairs]
+    field[-1] = field[-1].removesuffix(";")
+    return _fold(part), _fold(field)
 
 
 def _dkim(result: SignatureResult) -> list[str]:
@@ -133,14 +150,14 @@ def _bimi(result: BimiResult) -> list[str]:
     return words
 
 
-def _sentence(result: SpfResult) -> str:
-    if result.verdict == "pass":
-        return f"{result.domain} designates {result.ip} as permitted sender"
-    if result.verdict in ("fail", "softfail"):
-        return f"{result.domain} does not designate {result.ip} as permitted sender"
-    if result.verdict == "neutral":
-        return f"{result.domain} says nothing of {result.ip}"
-    return result.reason
+def _sentence(verdict: str, domain: str, ip: str, reason: str) -> str:
+    if verdict == "pass":
+        return f"{domain} designates {ip} as permitted sender"
+    if verdict in ("fail", "softfail"):
+        return f"{domain} does not designate {ip} as permitted sender"
+    if verdict == "neutral":
+        return f"{domain} says nothing of {ip}"
+    return reason
 
 
 def _comment(text: str, writer: str = "") -> Iterable[str]:
