@@ -7,6 +7,7 @@ that signs a mail, checks it or shows it has to mean the same author.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from functions.message.charset import decode
@@ -36,6 +37,8 @@ MAX_AUTHORS: Final = 500
 
 MAX_FROM: Final = 8_192
 """Bytes of all From fields that are read."""
+
+_KEPT: Final = 256  # no longer From fields are kept
 
 _QUOTED: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _NO_HOST: Final = re.compile(r"[\s\x00-\x1f,;:<>()\"\\]")
@@ -90,6 +93,8 @@ class Authors(NamedTuple):
         """`domains`, and behind them the domains that some reader may take for an author's: of routes
         (RFC 5322 section 4.4), of addresses with several @, of `unsure`."""
         found = [_hosts(box.address) for box in (*self.addresses, *self.unsure)]
+        if len(found) == 1 and len(found[0]) == 1:
+            return _ascii_forms(found[0])
         own = [host for hosts in found[: len(self.addresses)] for host in hosts[-1:]]
         return _ascii_forms(own + [host for hosts in found for host in hosts])
 
@@ -104,11 +109,18 @@ def authors_of(head: bytes, field: bytes = b"from") -> Authors:
 
 
 def _authors(head: bytes, field: bytes, *, marked: bool) -> Authors:
+    values = tuple(all_values(head, field, marked=marked))
+    short = sum([len(value) for value, _ in values]) <= _KEPT
+    return _authors_in(values) if short else _authors_in.__wrapped__(values)
+
+
+@lru_cache(maxsize=1_024)  # authors write again
+def _authors_in(values: tuple[tuple[bytes, bool], ...]) -> Authors:
     addresses: list[Address] = []
     unsure: list[Address] = []
     left = MAX_FROM
     fields = 0
-    for value, sound in all_values(head, field, marked=marked):
+    for value, sound in values:
         boxes, others = _readings(decode(value[:left]))
         (addresses if sound else unsure).extend(boxes)
         unsure += others

@@ -39,6 +39,19 @@ def relaxed_field(name: bytes, value: bytes) -> bytes:
     return name.rstrip(b" \t").lower() + b":" + relaxed_value(value)
 
 
+def squeezed(text: bytes) -> bytes:
+    """The text with one space in place of each run of spaces and tabs."""
+    if b"\t" in text:
+        text = text.replace(b"\t", b" ")
+    if b"  " in text:
+        for run in _RUNS:  # long runs first, because each pass shortens them many times
+            if run in text:
+                text = text.replace(run, b" ")
+        while b"  " in text:
+            text = text.replace(b"  ", b" ")
+    return text
+
+
 class BodyCanon:
     """A body's canonical form, emitted piece by piece as the body arrives.
 
@@ -85,12 +98,7 @@ class BodyCanon:
         if b"\t" in piece:
             piece = piece.replace(b"\t", b" ")
         if b" " in piece and self._has_surplus(piece):
-            for run in _RUNS:  # long runs first, because each pass shortens them many times
-                if run in piece:
-                    piece = piece.replace(run, b" ")
-            while b"  " in piece:
-                piece = piece.replace(b"  ", b" ")
-            piece = piece.replace(b" \r\n", CRLF)
+            piece = squeezed(piece).replace(b" \r\n", CRLF)
         if piece.endswith(b" "):
             self._space = True
             piece = piece[:-1]

@@ -144,7 +144,7 @@ class Envelope(_Frozen):
             return recipients[0].flows
         # Most recipients of a mail have the same flows.
         return tuple(
-            dict.fromkeys(name for flows in dict.fromkeys(r.flows for r in recipients) for name in flows)
+            dict.fromkeys([name for flows in dict.fromkeys([r.flows for r in recipients]) for name in flows])
         )
 
     def recipients_of(self, flow: str) -> tuple[str, ...]:

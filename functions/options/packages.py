@@ -14,7 +14,6 @@ _DISTRIBUTIONS: Final = {
     "re2": "google-re2",
     "dns": "dnspython",
     "spf": "pyspf",
-    "dkim": "dkimpy",
     "argon2": "argon2-cffi",
     "yaml": "pyyaml",
 }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import socket
-from dataclasses import replace
+from collections.abc import Awaitable
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
@@ -15,10 +16,11 @@ from functions.errors import ConfigError
 from functions.message.headers import Predicate
 from functions.options.types import Milliseconds, OptionsModel, Port
 from listener.api.decision import DEFER, Decision, Phase
-from listener.api.filter import BuildContext, Filter, FilterObserver, FilterOptions, Operator
+from listener.api.filter import Answer, BuildContext, Filter, FilterObserver, FilterOptions, Operator
 from listener.api.session import Message, Session, Transaction
+from listener.logs import mail_log
 from listener.mailauth import authres, forgery, policy
-from listener.mailauth.check import MAX_QUERIES, TIME_LIMIT, Checks, check
+from listener.mailauth.check import MAX_QUERIES, TIME_LIMIT, Checks, begin
 from listener.mailauth.dkim.keys import MAX_RSA_BITS
 from listener.mailauth.dkim.verify import KeyRules
 from listener.mailauth.dns.client import SharedResolver
@@ -28,6 +30,10 @@ from listener.mailauth.spf import Sender, SpfLimits
 from listener.mailauth.verdict import Refusal, decide
 
 log = logging.getLogger("smtp_relay.mailauth")
+
+
+_HELD: Final = 0.02
+"""Most seconds to hold a log line, so that one write takes it with the line of the mail's acceptance."""
 
 
 def _address(text: str) -> str:
@@ -181,18 +187,29 @@ class MailAuthFilter(Filter):
             self._resolver = None
             await self._shared.release()
 
-    async def on_data(
+    def on_data(
         self, session: Session, transaction: Transaction, message: Message, recipients: tuple[str, ...]
-    ) -> Decision:
+    ) -> Answer:
         resolver = self._resolver
         if resolver is None:
             return DEFER  # a server whose `closeTimeout` is over stops while mails are still coming in
-        us = self.authserv_id
-        sender = Sender(session.ip, session.helo, transaction.reverse_path, us)
-        report = await check(message, sender, resolver.for_client(session.ip), self._checks)
+        sender = Sender(session.ip, session.helo, transaction.reverse_path, self.authserv_id)
+        found = begin(message, sender, resolver.for_client(session.ip), self._checks)
+        if isinstance(found, Report):
+            return self._decide(session, transaction, found, sender.receiver)
+        return self._awaited(session, transaction, found, sender.receiver)
+
+    async def _awaited(
+        self, session: Session, transaction: Transaction, found: Awaitable[Report], us: str
+    ) -> Decision:
+        return self._decide(session, transaction, await found, us)
+
+    def _decide(self, session: Session, transaction: Transaction, report: Report, us: str) -> Decision:
         self._tell(session, transaction, report)
-        return replace(
-            decide(report, self._refuse),
+        decision = decide(report, self._refuse)
+        return Decision(
+            decision.verdict,
+            decision.reply,
             headers=(
                 ("Authentication-Results", authres.authentication_results(report, us)),
                 ("Received-SPF", authres.received_spf(report.spf, us)),
@@ -211,7 +228,8 @@ class MailAuthFilter(Filter):
             found["spf_domain"] = report.spf.domain
             found["dkim_domains"] = ",".join(dict.fromkeys(s.domain for s in report.dkim if s.domain))
             found["from_domain"] = ",".join(result.domain for result in report.dmarc)
-            log.info("mail authenticated", extra=found)
+            if mail_log.info(log, "mail authenticated", found):
+                asyncio.get_running_loop().call_later(_HELD, mail_log.flush)
 
 
 def summary(report: Report) -> dict[str, str]:

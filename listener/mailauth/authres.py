@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
+from operator import attrgetter
 from typing import Final
 
 from listener.mailauth.dns.domains import normal
@@ -16,7 +18,7 @@ from listener.mailauth.results import ArcResult, BimiResult, DmarcResult, Report
 MAX_VALUE: Final = 255
 """Most characters to keep of one value."""
 
-_LINE: Final = 78  # RFC 5322 section 2.1.1
+_WIDTH: Final = 78 - 8  # RFC 5322 section 2.1.1, for lines that begin with a tab
 _TOKEN: Final = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+")  # RFC 2045 section 5.1, without "/"
 _ADDRESS: Final = re.compile(r"[!#$%&'*+/0-9=?A-Z^_`a-z{|}~-]+(?:\.[!#$%&'*+/0-9=?A-Z^_`a-z{|}~-]+)*")
 # Quotes and semicolons are legal in a comment, but readers without a parser misread them.
@@ -26,8 +28,7 @@ _PRINTABLE: Final = re.compile(r"[^\x20-\x7e]")
 
 def authentication_results(report: Report, authserv_id: str) -> str:
     """The value of Authentication-Results, folded, without a final line end."""
-    results = [_spf(report.spf)]
-    results += map(_dkim, report.dkim)
+    results = [*map(_dkim, report.dkim)]
     if not report.dkim:
         results.append(["dkim=none"])
     if report.arc is not None:
@@ -35,27 +36,22 @@ def authentication_results(report: Report, authserv_id: str) -> str:
     results += map(_dmarc, report.dmarc)
     if report.bimi is not None:
         results.append(_bimi(report.bimi))
-    return ";\r\n\t".join([value(authserv_id), *map(_fold, results)])
+    spf, _ = _spf_fields(*_facts(report.spf), authserv_id)
+    return ";\r\n\t".join([value(authserv_id), spf, *map(_fold, results)])
 
 
 def received_spf(result: SpfResult, receiver: str) -> str:
     """The value of Received-SPF, folded, without a final line end."""
-    pairs = [("client-ip", result.ip)]
-    if result.identity == "mailfrom":
-        pairs.append(("envelope-from", _address(result.sender)))
-    pairs += [("helo", result.helo), ("receiver", receiver), ("identity", result.identity)]
-    if result.mechanism:
-        pairs.append(("mechanism", result.mechanism))
-    if result.verdict in ("temperror", "permerror") and result.reason:
-        pairs.append(("problem", result.reason))
-    words = [result.verdict, *_comment(_sentence(result), receiver)]
-    words += [f"{key}={_dot_atom(text)};" for key, text in pairs]
-    words[-1] = words[-1].removesuffix(";")
-    return _fold(words)
+    return _spf_fields(*_facts(result), receiver)[1]
 
 
 def value(text: str) -> str:
     """A value as a token, or as a quoted string (RFC 8601 section 2.2, RFC 5322 section 3.2.4)."""
+    return _value(text) if len(text) <= MAX_VALUE else _value.__wrapped__(text)
+
+
+@lru_cache(maxsize=4_096)  # mails repeat their names
+def _value(text: str) -> str:
     return text if _TOKEN.fullmatch(text) else quoted(text)
 
 
@@ -68,13 +64,40 @@ def quoted(text: str) -> str:
 # -- one function for each method; a line may be folded between words ---------------------------
 
 
-def _spf(result: SpfResult) -> list[str]:
-    words = [f"spf={result.verdict}", *_comment(_sentence(result))]
-    if result.identity == "helo":
-        words.append(f"smtp.helo={value(result.domain or result.helo)}")
-    elif result.sender:
-        words.append(f"smtp.mailfrom={_pvalue(result.sender)}")
-    return words
+_facts: Final = attrgetter("verdict", "domain", "identity", "sender", "helo", "ip", "mechanism", "reason")
+
+
+@lru_cache(maxsize=1_024)  # senders write again
+def _spf_fields(
+    verdict: str,
+    domain: str,
+    identity: str,
+    sender: str,
+    helo: str,
+    ip: str,
+    mechanism: str,
+    reason: str,
+    receiver: str,
+) -> tuple[str, str]:
+    """SPF's part of Authentication-Results, and Received-SPF."""
+    sentence = _sentence(verdict, domain, ip, reason)
+    part = [f"spf={verdict}", *_comment(sentence)]
+    if identity == "helo":
+        part.append(f"smtp.helo={value(domain or helo)}")
+    elif sender:
+        part.append(f"smtp.mailfrom={_pvalue(sender)}")
+    pairs = [("client-ip", ip)]
+    if identity == "mailfrom":
+        pairs.append(("envelope-from", _address(sender)))
+    pairs += [("helo", helo), ("receiver", receiver), ("identity", identity)]
+    if mechanism:
+        pairs.append(("mechanism", mechanism))
+    if verdict in ("temperror", "permerror") and reason:
+        pairs.append(("problem", reason))
+    field = [verdict, *_comment(sentence, receiver)]
+    field += [f"{key}={_dot_atom(text)};" for key, text in pairs]
+    field[-1] = field[-1].removesuffix(";")
+    return _fold(part), _fold(field)
 
 
 def _dkim(result: SignatureResult) -> list[str]:
@@ -127,27 +150,37 @@ def _bimi(result: BimiResult) -> list[str]:
     return words
 
 
-def _sentence(result: SpfResult) -> str:
-    if result.verdict == "pass":
-        return f"{result.domain} designates {result.ip} as permitted sender"
-    if result.verdict in ("fail", "softfail"):
-        return f"{result.domain} does not designate {result.ip} as permitted sender"
-    if result.verdict == "neutral":
-        return f"{result.domain} says nothing of {result.ip}"
-    return result.reason
+def _sentence(verdict: str, domain: str, ip: str, reason: str) -> str:
+    if verdict == "pass":
+        return f"{domain} designates {ip} as permitted sender"
+    if verdict in ("fail", "softfail"):
+        return f"{domain} does not designate {ip} as permitted sender"
+    if verdict == "neutral":
+        return f"{domain} says nothing of {ip}"
+    return reason
 
 
 def _comment(text: str, writer: str = "") -> Iterable[str]:
     """A comment (RFC 5322 section 3.2.2) as one word; no word for an empty text."""
     if not text:
         return ()
-    safe = _PRINTABLE.sub("?", text[:MAX_VALUE]).translate(_IN_COMMENT)
-    return (f"({writer}: {safe})" if _TOKEN.fullmatch(writer) else f"({safe})",)
+    safe = _safe(text[:MAX_VALUE])
+    return (f"({writer}: {safe})" if writer and _TOKEN.fullmatch(writer) else f"({safe})",)
+
+
+@lru_cache(maxsize=4_096)
+def _safe(text: str) -> str:
+    return _PRINTABLE.sub("?", text).translate(_IN_COMMENT)
 
 
 def _pvalue(address: str) -> str:
     """`local@domain` or `@domain` as RFC 8601 section 2.2 allows it; only the domain if the local part
     is not plain ASCII."""
+    return _written(address) if len(address) <= MAX_VALUE else _written.__wrapped__(address)
+
+
+@lru_cache(maxsize=4_096)
+def _written(address: str) -> str:
     local, at, domain = address.rpartition("@")
     host = normal(domain)
     if not at or host is None or len(address) > MAX_VALUE:
@@ -162,18 +195,27 @@ def _address(sender: str) -> str:
 
 
 def _dot_atom(text: str) -> str:
-    return text if _ADDRESS.fullmatch(text) and len(text) <= MAX_VALUE else quoted(text)
+    return _quoted_if_needed(text) if len(text) <= MAX_VALUE else quoted(text)
+
+
+@lru_cache(maxsize=4_096)
+def _quoted_if_needed(text: str) -> str:
+    return text if _ADDRESS.fullmatch(text) else quoted(text)
 
 
 def _fold(words: Iterable[str]) -> str:
     """The words in lines of at most 78 characters, unless a word is longer."""
+    text = "\n".join(words)  # no word has a line break
+    if len(text) <= _WIDTH:
+        return text.replace("\n", " ")
     lines: list[str] = []
-    line = ""
-    for word in words:
-        if line and len(line) + 1 + len(word) > _LINE - 8:
-            lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}" if line else word
-    lines.append(line)
-    return "\r\n\t".join(lines)
+    while len(text) > _WIDTH:
+        end = text.rfind("\n", 0, _WIDTH + 1)
+        if end < 0:
+            end = text.find("\n")
+            if end < 0:
+                break
+        lines.append(text[:end])
+        text = text[end + 1 :]
+    lines.append(text)
+    return "\r\n\t".join([line.replace("\n", " ") for line in lines])

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
-from typing import Final, ParamSpec, Protocol, TypeVar
+from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from functions.message.addresses import authors_of
 from functions.message.headers import head_size
@@ -22,8 +22,10 @@ from listener.mailauth.dkim.fields import MAX_FIELDS, HeaderBlock
 from listener.mailauth.dkim.verify import KeyRules, Signatures
 from listener.mailauth.dmarc import Identifiers, Walk
 from listener.mailauth.dns.resolver import (
+    AnswerMissing,
     Deadline,
     DnsAnswer,
+    KnownAnswers,
     QueryBudget,
     Question,
     Resolver,
@@ -119,48 +121,111 @@ class _Header:
         self.authors = authors(self.block) if checks.dmarc else Authors((), 0, complete=True)
         self.received = received_chain(self.block)
 
+    @property
+    def keys(self) -> int:
+        """The most keys to fetch and to verify with."""
+        return len(self.signatures.questions) + (self.chain.keys if self.chain else 0)
+
     def body_hashes(self) -> BodyHashes:
         return BodyHashes([*self.signatures.body_hashes, *(self.chain.body_hashes if self.chain else ())])
+
+
+_Read = tuple[_Header, BodyHashes]
+_Asked = tuple[SpfResult, dict[Question, DnsAnswer], list[Walk]]
 
 
 async def check(
     mail: MailSource, sender: Sender, resolver: Resolver, checks: Checks, *, now: float | None = None
 ) -> Report:
-    """Run all checks on one mail. `now` is Unix time, for signatures that expire.
+    """Run all checks on one mail, as `begin` does, and return their report."""
+    found = begin(mail, sender, resolver, checks, now=now)
+    return found if isinstance(found, Report) else await found
+
+
+def begin(
+    mail: MailSource, sender: Sender, resolver: Resolver, checks: Checks, *, now: float | None = None
+) -> Report | Awaitable[Report]:
+    """Run all checks on one mail: the report at once if the mail is small, has few signatures, and all
+    answers of the DNS are known, as those of busy senders are. `now` is Unix time, for signatures that
+    expire.
 
     Waits at most `checks.time_limit` seconds for DNS, asks it at most `checks.max_queries` questions, and
     does not block the event loop: a thread reads a large mail. Raises nothing but CancelledError; an error
     in a check is a temporary failure.
     """
+    now = time.time() if now is None else now
+    read: _Read | None = None
+    try:
+        if mail.size <= THREAD_SIZE and len(mail.head) <= THREAD_HEAD:
+            header = _Header(mail.head, checks, now)
+            read = header, _hash_body(mail, header)
+            if header.keys <= THREAD_SIGNATURES:
+                return _at_once(_conclude(sender, KnownAnswers(resolver), checks, *read))
+    except AnswerMissing:
+        pass
+    except Exception:  # noqa: BLE001 - a stranger's mail caused the error
+        return _failed(sender, checks)
+    return _begun(mail, sender, resolver, checks, now, read)
+
+
+def _at_once(steps: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that has nothing to wait for."""
+    try:
+        steps.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    steps.close()
+    raise RuntimeError("the checks wait though every answer is known")
+
+
+async def _begun(
+    mail: MailSource, sender: Sender, resolver: Resolver, checks: Checks, now: float, read: _Read | None
+) -> Report:
+    """The report of a mail that needs answers of the DNS, or a thread; `read` is a small mail's."""
     within = Deadline(resolver, asyncio.get_running_loop().time() + checks.time_limit)
     bounded = QueryBudget(within, checks.max_queries)
     try:
-        return await _check(mail, sender, bounded, checks, time.time() if now is None else now)
+        if read is None:
+            return await _check_large(mail, sender, bounded, checks, now)
+        return await _conclude(sender, bounded, checks, *read)
     except Exception:  # noqa: BLE001 - a stranger's mail caused the error
-        _log.exception("mail authentication failed")
-        return _unknown(sender, checks)
+        return _failed(sender, checks)
 
 
-async def _check(mail: MailSource, sender: Sender, resolver: Resolver, checks: Checks, now: float) -> Report:
+async def _check_large(
+    mail: MailSource, sender: Sender, resolver: Resolver, checks: Checks, now: float
+) -> Report:
+    """A thread hashes the body while the DNS is asked, and does all work on a big header."""
     big_head = len(mail.head) > THREAD_HEAD
-    if big_head or mail.size > THREAD_SIZE:
-        header = (
-            await asyncio.to_thread(_Header, mail.head, checks, now)
-            if big_head
-            else _Header(mail.head, checks, now)
-        )
-        reading = asyncio.create_task(asyncio.to_thread(_hash_body, mail, header))
-        try:
-            spf_result, answers, walks = await _ask(sender, resolver, checks, header)
-        finally:
-            # Also when cancelled, because the thread still reads the mail.
-            bodies = await reading
-    else:
-        header = _Header(mail.head, checks, now)
-        bodies = _hash_body(mail, header)
-        spf_result, answers, walks = await _ask(sender, resolver, checks, header)
+    header = await _run(big_head, _Header, mail.head, checks, now)
+    reading = asyncio.create_task(asyncio.to_thread(_hash_body, mail, header))
+    try:
+        asked = await _ask(sender, resolver, checks, header)
+    finally:
+        # Also when cancelled, because the thread still reads the mail.
+        bodies = await reading
+    return await _judge(resolver, checks, header, bodies, asked, big_head=big_head)
+
+
+async def _conclude(
+    sender: Sender, resolver: Resolver, checks: Checks, header: _Header, bodies: BodyHashes
+) -> Report:
+    return await _judge(resolver, checks, header, bodies, await _ask(sender, resolver, checks, header))
+
+
+async def _judge(
+    resolver: Resolver,
+    checks: Checks,
+    header: _Header,
+    bodies: BodyHashes,
+    asked: _Asked,
+    *,
+    big_head: bool = False,
+) -> Report:
+    spf_result, answers, walks = asked
     in_thread = big_head or len(header.signatures.questions) > THREAD_SIGNATURES
-    dkim = await _run(in_thread, _judge, header, answers, bodies)
+    dkim = await _run(in_thread, header.signatures.judge, answers, bodies)
     policies: tuple[DmarcResult, ...] = ()
     indicator: BimiResult | None = None
     if checks.dmarc:
@@ -192,18 +257,14 @@ def _hash_body(mail: MailSource, header: _Header) -> BodyHashes:
     return bodies
 
 
-def _judge(
-    header: _Header, answers: dict[Question, DnsAnswer], bodies: BodyHashes
-) -> tuple[SignatureResult, ...]:
-    return header.signatures.judge(answers, bodies)
-
-
 async def _run(in_thread: bool, judge: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     return await asyncio.to_thread(judge, *args, **kwargs) if in_thread else judge(*args, **kwargs)
 
 
 async def _arc(resolver: Resolver, chain: Chain, bodies: BodyHashes, *, big_head: bool) -> ArcResult:
     """The chain's verdict. Older sets are asked for only if the newest one holds."""
+    if not chain.newest_questions:
+        return chain.verdict_without_keys
     answers = await resolve_all(resolver, chain.newest_questions)
     result = await _run(big_head, chain.judge_newest, answers, bodies)
     if result is None:
@@ -214,16 +275,20 @@ async def _arc(resolver: Resolver, chain: Chain, bodies: BodyHashes, *, big_head
     return result
 
 
-async def _ask(
-    sender: Sender, resolver: Resolver, checks: Checks, header: _Header
-) -> tuple[SpfResult, dict[Question, DnsAnswer], list[Walk]]:
+async def _ask(sender: Sender, resolver: Resolver, checks: Checks, header: _Header) -> _Asked:
     """SPF, the keys and the walks of the author domains; concurrent if any of them has to wait."""
     domains = header.authors.domains
-    needed = [
-        *header.signatures.questions,
-        *(question for domain in domains for question in dmarc.walk_questions(domain)),
-    ]
-    waiting = any(resolver.known(question) is None for question in needed)
+    needed = [*header.signatures.questions]
+    for domain in domains:
+        needed += dmarc.walk_questions(domain)
+    answers: dict[Question, DnsAnswer] = {}
+    waiting = False
+    for question in needed:
+        answer = resolver.known(question)
+        if answer is None:
+            waiting = True
+        else:
+            answers[question] = answer
     spf_check = spf.check(
         resolver,
         sender,
@@ -234,7 +299,7 @@ async def _ask(
     if waiting:
         spf_result, answers = await asyncio.gather(spf_check, resolve_all(resolver, needed))
     else:  # no tasks, because they cost more than the checks together
-        spf_result, answers = await spf_check, await resolve_all(resolver, needed)
+        spf_result = await spf_check
     return spf_result, answers, [dmarc.walk_up(domain, answers) for domain in domains]
 
 
@@ -270,8 +335,9 @@ async def _partly_signed(
     return bool(partial) and await aligned(partial) and not await aligned(whole)
 
 
-def _unknown(sender: Sender, checks: Checks) -> Report:
-    """The report when a check itself fails."""
+def _failed(sender: Sender, checks: Checks) -> Report:
+    """The report when a check itself fails: logs its exception."""
+    _log.exception("mail authentication failed")
     reason = "check failed"
     return Report(
         spf=SpfResult("temperror", sender=sender.reverse_path, helo=sender.helo, ip=sender.ip, reason=reason),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from listener.mailauth import policy
 from listener.mailauth.dns.domains import within
+from listener.mailauth.dns.memo import Memo
 from listener.mailauth.dns.resolver import (
     DnsAnswer,
     Outcome,
@@ -38,17 +39,18 @@ class Identifiers:
     @classmethod
     def of(cls, spf: SpfResult, dkim: Iterable[SignatureResult]) -> Identifiers:
         """The domains of one mail's results."""
-        signatures = list(dkim)
+        passed: dict[str, None] = {}
+        pending: dict[str, None] = {}
+        for signature in dkim:
+            if signature.domain and signature.verdict in ("pass", "temperror"):
+                (passed if signature.verdict == "pass" else pending)[signature.domain] = None
+        domain = (spf.domain,) if spf.domain else ()
         return cls(
-            spf=(spf.domain,) if spf.verdict == "pass" and spf.domain else (),
-            spf_pending=(spf.domain,) if spf.verdict == "temperror" and spf.domain else (),
-            dkim=_domains(signatures, "pass"),
-            dkim_pending=_domains(signatures, "temperror"),
+            domain if spf.verdict == "pass" else (),
+            domain if spf.verdict == "temperror" else (),
+            tuple(passed),
+            tuple(pending),
         )
-
-
-def _domains(signatures: list[SignatureResult], verdict: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(s.domain for s in signatures if s.verdict == verdict and s.domain))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,19 @@ async def walk(resolver: Resolver, domain: str) -> Walk:
 
 def walk_up(domain: str, answers: Mapping[Question, DnsAnswer]) -> Walk:
     """The walk from a domain whose `walk_questions` have these answers."""
-    questions = walk_questions(domain)
+    found = _memo.get(domain, answers.get)
+    if found is None:
+        questions = walk_questions(domain)
+        found = _walk_up(domain, questions, answers)
+        _memo.put(domain, {question: answers[question] for question in questions}, found)
+    return found
+
+
+_memo: Final = Memo[str, Walk]()
+"""The walks from the domains of the last authors."""
+
+
+def _walk_up(domain: str, questions: Sequence[Question], answers: Mapping[Question, DnsAnswer]) -> Walk:
     names = [question.name.removeprefix(policy.PREFIX) for question in questions]
     records: dict[str, Record] = {}
     unknown: set[str] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from listener.mailauth.dkim.fields import HeaderBlock
@@ -15,7 +16,9 @@ MAX_VALUE: Final = 160
 _MAX_DEPTH: Final = 5  # most nested comments
 _COMMENT: Final = re.compile(rb"\([^()]*\)")
 _FROM_COMMENT: Final = re.compile(rb"\s*from\s+[^\s()]+\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)", re.IGNORECASE)
-_CLAUSE: Final = re.compile(rb"(?:^|\s)(from|by|via|with|id|for)(?=\s)", re.IGNORECASE)
+_CLAUSES: Final[Mapping[bytes, str]] = {
+    name.encode(): name for name in ("from", "by", "via", "with", "id", "for")
+}
 
 
 def received_chain(block: HeaderBlock) -> tuple[dict[str, str], ...]:
@@ -31,12 +34,23 @@ def _hop(value: bytes) -> dict[str, str]:
         clauses, date = value, b""
     comment = _FROM_COMMENT.match(clauses)
     for _ in range(_MAX_DEPTH):
-        clauses, found = _COMMENT.subn(b" ", clauses)
-        if not found:
+        if b"(" not in clauses:
             break
-    parts = _CLAUSE.split(clauses)
-    for name, text in zip(parts[1::2], parts[2::2], strict=True):
-        hop.setdefault(name.lower().decode(), _clean(text))
+        clauses = _COMMENT.sub(b" ", clauses)
+    words = clauses.split()
+    # Without a blank behind it the last word is text, whatever it is.
+    last = words.pop() if words and not clauses[-1:].isspace() else b""
+    name, text = "", b""
+    for word in words:
+        found = _CLAUSES.get(word.lower())
+        if found is None:
+            text += b" " + word
+            continue
+        if name:
+            hop.setdefault(name, _clean(text))
+        name, text = found, b""
+    if name:
+        hop.setdefault(name, _clean(text + b" " + last))
     if comment is not None:
         hop["fromComment"] = _clean(comment[1])
     if date.strip():
@@ -45,7 +59,7 @@ def _hop(value: bytes) -> dict[str, str]:
 
 
 def _clean(value: bytes) -> str:
-    text = " ".join(value.decode("utf-8", "replace").split())
-    if not text.isprintable():
-        text = "".join(character for character in text if character.isprintable())
+    text = b" ".join(value.split()).decode("utf-8", "replace")
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(character for character in " ".join(text.split()) if character.isprintable())
     return text[:MAX_VALUE]

@@ -1,8 +1,12 @@
-"""Results of the checks: one class for each method, with the JSON for the envelope."""
+"""Results of the checks: one class for each method, with the JSON for the envelope.
+
+They are not frozen, because that doubles the cost of construction; nothing changes them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, ClassVar, Final, Literal
 
 SpfVerdict = Literal["none", "neutral", "pass", "fail", "softfail", "temperror", "permerror"]
@@ -40,13 +44,19 @@ class _Result:
 
     __slots__ = ()
     shown: ClassVar[str]
+    _keys: ClassVar[tuple[str, ...]]
+    _values: ClassVar[attrgetter[tuple[Any, ...]]]
+
+    def __init_subclass__(cls) -> None:
+        names = cls.shown.split()
+        cls._keys = tuple([_KEYS.get(name, name) for name in names])
+        cls._values = attrgetter(*names)
 
     def to_json(self) -> dict[str, Any]:
-        values = {_KEYS.get(name, name): getattr(self, name) for name in self.shown.split()}
-        return {name: value for name, value in values.items() if value not in ("", None, 0, False)}
+        return {key: value for key, value in zip(self._keys, self._values(self), strict=True) if value}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SpfResult(_Result):
     """`domain` is the checked domain, `identity` the source of its name; `sender` is the reverse-path
     ("" for the null sender)."""
@@ -64,7 +74,7 @@ class SpfResult(_Result):
     shown: ClassVar[str] = "verdict domain identity mechanism reason explanation lookups"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SignatureResult(_Result):
     """One DKIM signature. `identity` is i=, `signature` the first bytes of b= (RFC 6008)."""
 
@@ -87,7 +97,7 @@ class SignatureResult(_Result):
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ArcResult(_Result):
     """The chain. `oldest_pass` is RFC 8617 section 5.2 step 4: the oldest instance whose message
     signature still verifies, 0 for all; None when unknown. `domain` added the last seal."""
@@ -105,7 +115,7 @@ class ArcResult(_Result):
         return _Result.to_json(self) | oldest
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DmarcResult(_Result):
     """One author domain. `policy` is the policy after sp, np and t; None when unknown.
 
@@ -137,7 +147,7 @@ class DmarcResult(_Result):
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BimiResult(_Result):
     """The indicator that the author domain asserts; nothing is fetched from either URL."""
 
@@ -150,7 +160,7 @@ class BimiResult(_Result):
     shown: ClassVar[str] = "verdict reason domain selector location evidence"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Report:
     """All results. `arc`, `dmarc` and `bimi` are None (or empty) when switched off.
 

@@ -14,12 +14,13 @@ import logging
 import re
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from functions.message.domains import MAX_NAME
 from listener.mailauth.dns.domains import normal
+from listener.mailauth.dns.memo import Memo
 from listener.mailauth.dns.resolver import (
     Deadline,
     DnsAnswer,
@@ -98,6 +99,9 @@ class Sender:
     receiver: str
 
 
+_LIMITS: Final = SpfLimits()
+
+
 class _Missing(BaseException):
     """The evaluation needs more answers. Not an Exception, because pyspf catches those in places."""
 
@@ -115,6 +119,23 @@ class _PendingExplanation(str):
 
 
 Known = Callable[[Question], DnsAnswer | None]
+
+
+_Asked = tuple[str, str, int, int, bool]
+"""All that a verdict follows from beside the answers, if no record has a macro: the client's address, the
+domain, both limits, and if an explanation is wanted."""
+
+
+class _Found(NamedTuple):
+    verdict: SpfVerdict
+    mechanism: str = ""
+    reason: str = ""
+    explanation: str = ""
+    lookups: int = 0
+
+
+_memo: Final = Memo[_Asked, _Found]()
+"""Verdicts of the last senders."""
 
 
 class _Evaluation(pyspf.query):  # type: ignore[misc]
@@ -280,24 +301,27 @@ async def check(
     is a temperror.
     """
     local, domain, identity = _identity(sender)
-    base = SpfResult(
-        "none",
-        domain=domain or "",
-        identity=identity,
-        sender=sender.reverse_path,
-        helo=sender.helo,
-        ip=sender.ip,
-    )
     if domain is None or "." not in domain or len(local) > MAX_LOCAL_PART:
         # Section 4.3: the name cannot have a record.
-        return replace(base, domain="", reason="no domain to check")
-    asked = Sender(
+        return _result(sender, "", identity, _Found("none", reason="no domain to check"))
+    limits = limits or _LIMITS
+    asked = sender.ip, domain, limits.lookups, limits.voids, explain
+    found = _memo.get(asked, resolver.known)
+    if found is None:
+        found = await _find(resolver, sender, local, asked, time_limit)
+    return _result(sender, domain, identity, found)
+
+
+async def _find(resolver: Resolver, sender: Sender, local: str, asked: _Asked, time_limit: float) -> _Found:
+    _, domain, lookups, voids, explain = asked
+    limits = SpfLimits(lookups, voids)
+    exact = Sender(
         ip=sender.ip.partition("%")[0],  # a link-local address may come with its zone
         helo=sender.helo[:MAX_NAME],
         reverse_path=f"{local}@{domain}",
         receiver=sender.receiver,
     )
-    within = Deadline(resolver, asyncio.get_running_loop().time() + time_limit)
+    within: Resolver | None = None
     answers: dict[Question, DnsAnswer] = {}
 
     def known(question: Question) -> DnsAnswer | None:
@@ -310,16 +334,21 @@ async def check(
 
     for _ in range(_MAX_RUNS):
         try:
-            return _run(base, _Evaluation(asked, known, limits or SpfLimits()), explain=explain)
+            found = _run(_Evaluation(exact, known, limits), explain=explain)
         except _Missing as missing:
+            within = within or Deadline(resolver, asyncio.get_running_loop().time() + time_limit)
             answers.update(await resolve_all(within, missing.questions))
         except Exception:  # noqa: BLE001 - a fault in the evaluation must not become a verdict
             _log.exception("SPF evaluation failed", extra={"domain": domain})
-            return replace(base, verdict="temperror", reason="evaluation failed")
-    return replace(base, verdict="permerror", reason="too many lookups")
+            return _Found("temperror", reason="evaluation failed")
+        else:
+            if not any(b"%" in text for answer in answers.values() for text in answer.texts):
+                _memo.put(asked, answers, found)
+            return found
+    return _Found("permerror", reason="too many lookups")
 
 
-def _run(base: SpfResult, evaluation: _Evaluation, *, explain: bool) -> SpfResult:
+def _run(evaluation: _Evaluation, *, explain: bool) -> _Found:
     verdict, _, text = evaluation.check()
     reason = explanation = ""
     if verdict in ("temperror", "permerror"):
@@ -331,18 +360,17 @@ def _run(base: SpfResult, evaluation: _Evaluation, *, explain: bool) -> SpfResul
             text = evaluation.fetch_explanation(text)
             text = pyspf.EXPLANATIONS["fail"] if text is None else text
         explanation = "".join(c for c in text if c.isprintable())[:MAX_EXPLANATION]
-    return SpfResult(
-        verdict=_VERDICTS.get(verdict, "permerror"),
-        domain=base.domain,
-        identity=base.identity,
-        sender=base.sender,
-        helo=base.helo,
-        ip=base.ip,
-        mechanism=_mechanism(evaluation.mechanism),
-        reason=reason,
-        explanation=explanation,
-        lookups=evaluation.lookups,
+    return _Found(
+        _VERDICTS.get(verdict, "permerror"),
+        _mechanism(evaluation.mechanism),
+        reason,
+        explanation,
+        evaluation.lookups,
     )
+
+
+def _result(sender: Sender, domain: str, identity: Literal["mailfrom", "helo"], found: _Found) -> SpfResult:
+    return SpfResult(found.verdict, domain, identity, sender.reverse_path, sender.helo, sender.ip, *found[1:])
 
 
 def _identity(sender: Sender) -> tuple[str, str | None, Literal["mailfrom", "helo"]]:

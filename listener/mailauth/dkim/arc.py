@@ -72,6 +72,11 @@ class Chain:
         self.body_hashes: Final = [body_hash(self._sets[-1].message_signature)] if self._sets else []
 
     @property
+    def keys(self) -> int:
+        """The most keys that both judgements need."""
+        return 2 * len(self._sets)
+
+    @property
     def newest_questions(self) -> list[Question]:
         """The keys that `judge_newest` needs: at most two."""
         return [
@@ -90,12 +95,15 @@ class Chain:
             *(each.message_signature.question for each in older),
         ]
 
+    @property
+    def verdict_without_keys(self) -> ArcResult:
+        """The verdict if there is no chain, or none that can be read."""
+        return ArcResult("fail", self._error) if self._error else ArcResult("none")
+
     def judge_newest(self, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes) -> ArcResult | None:
         """The verdict if the newest set decides it, else None: then the older sets decide."""
-        if self._error:
-            return ArcResult("fail", self._error)
         if not self._sets:
-            return ArcResult("none")
+            return self.verdict_without_keys
         newest = self._sets[-1]
         pending = False
         try:

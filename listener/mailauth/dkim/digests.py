@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import re2
 
-from functions.message.canon import CRLF, Algorithm, relaxed_value
+from functions.message.canon import CRLF, Algorithm, relaxed_value, squeezed
 from functions.message.canon import BodyCanon as PlainCanon
 from listener.mailauth.dkim.fields import HeaderBlock, HeaderField
 from listener.mailauth.dkim.signature import Signature
@@ -66,12 +66,15 @@ class _Prefixes:
         self._hash = hashlib.new(hash_name, usedforsecurity=False)
         wanted = set(lengths)
         self._whole = None in wanted
-        self._lengths = sorted(length for length in wanted if length is not None)
+        self._lengths = sorted([length for length in wanted if length is not None])
         self._at = 0
         self._seen = 0
         self.digests: dict[int | None, bytes] = {}
 
     def update(self, data: bytes) -> None:
+        if not self._lengths:
+            self._hash.update(data)
+            return
         while self._at < len(self._lengths) and self._lengths[self._at] - self._seen < len(data):
             length = self._lengths[self._at]
             head = data[: length - self._seen]
@@ -151,21 +154,32 @@ def header_digest(block: HeaderBlock, signature: Signature) -> bytes:
     """The digest that b= signs: the fields of h=, each name's from the bottom up, then the
     signature's own field with an empty b= (sections 3.7 and 5.4.2)."""
     own = signature.field
-    relaxed = signature.header_canon == "relaxed"
-    digest = hashlib.new(signature.hash_name, usedforsecurity=False)
     unused: dict[bytes, list[HeaderField]] = {}
-    pieces: list[bytes] = []
+    chosen: list[HeaderField] = []
     for name in signature.headers:
         left = unused.get(name)
         if left is None:
-            # A signature never signs itself among the fields of h= (section 3.5).
-            left = unused[name] = [field for field in block.named(name) if field is not own]
+            left = unused[name] = block.named(name).copy()
+            if name == own.name:  # a signature never signs itself among the fields of h= (section 3.5)
+                left.remove(own)
         if left:
-            field = left.pop()
-            pieces += (field.relaxed if relaxed else field.raw, CRLF)
-    pieces.append(sealed_form(own, relaxed=relaxed))
-    digest.update(b"".join(pieces))
-    return digest.digest()
+            chosen.append(left.pop())
+    if signature.header_canon == "relaxed":
+        signed = _relaxed([*chosen, HeaderField(own.name, b"", without_signature(own.value))])
+    else:
+        signed = CRLF.join([*(field.raw for field in chosen), sealed_form(own, relaxed=False)])
+    return hashlib.new(signature.hash_name, signed, usedforsecurity=False).digest()
+
+
+def _relaxed(fields: Iterable[HeaderField]) -> bytes:
+    """The relaxed form of fields (section 3.4.2), all in one pass, joined by CRLF. Blanks follow each CRLF in
+    a field of a HeaderBlock, and none follows the CRLF between two fields."""
+    pieces: list[bytes] = []
+    for field in fields:
+        value = field.value.lstrip(b" \t")
+        pieces.append(field.relaxed if value.startswith(CRLF) else field.name + b":" + value)
+    text = CRLF.join(pieces).replace(b"\r\n ", b" ").replace(b"\r\n\t", b" ")
+    return squeezed(text).replace(b" \r\n", CRLF).rstrip(b" ")
 
 
 def sealed_form(field: HeaderField, *, relaxed: bool) -> bytes:

@@ -7,7 +7,7 @@ signs them.
 from __future__ import annotations
 
 import re
-from functools import cached_property
+from functools import lru_cache
 from typing import Final
 
 from functions.message.canon import relaxed_value
@@ -17,7 +17,8 @@ MAX_FIELDS: Final = 2_000
 """Most fields to parse. A mail with more is not verified, because no real mail has more."""
 
 _BOUNDARY: Final = re.compile(rb"\r\n(?![ \t])")
-_NAME: Final = re.compile(rb"([!-9;-~]{1,997})[ \t]*:")  # RFC 5322 sections 2.1.1, 2.2 and 4.5.8
+_NAME: Final = re.compile(rb"([!-9;-~]{1,997})[ \t]*")  # RFC 5322 sections 2.1.1, 2.2 and 4.5.8
+_KEPT: Final = 64  # no longer name is kept
 
 
 class HeaderField:
@@ -56,27 +57,34 @@ class HeaderBlock:
 
     def __init__(self, head: bytes) -> None:
         fields: list[HeaderField] = []
+        by_name: dict[bytes, list[HeaderField]] = {}
         end = head.find(b"\r\n\r\n")
         block = b"" if head.startswith(b"\r\n") else head[:end] if end >= 0 else head.removesuffix(b"\r\n")
         parts = _BOUNDARY.split(block, MAX_FIELDS)
         self.fault = "too many header fields" if len(parts) > MAX_FIELDS else ""
         for raw in parts[:MAX_FIELDS]:
-            match = _NAME.match(raw)
-            if match is not None:
-                fields.append(HeaderField(match[1].lower(), raw, raw[match.end() :]))
+            before, colon, value = raw.partition(b":")
+            name = (_name(before) if len(before) <= _KEPT else _name.__wrapped__(before)) if colon else b""
+            if name:
+                field = HeaderField(name, raw, value)
+                fields.append(field)
+                if name in by_name:
+                    by_name[name].append(field)
+                else:
+                    by_name[name] = [field]
             elif raw and not is_mailbox_line(raw):
                 self.fault = self.fault or "malformed header"
         self.fields: Final = fields
         self.head: Final = block
-
-    @cached_property
-    def by_name(self) -> dict[bytes, list[HeaderField]]:
-        """The fields of each lower-case name, top first."""
-        index: dict[bytes, list[HeaderField]] = {}
-        for field in self.fields:
-            index.setdefault(field.name, []).append(field)
-        return index
+        self._by_name = by_name
 
     def named(self, name: bytes) -> list[HeaderField]:
         """The fields of one lower-case name, top first."""
-        return self.by_name.get(name, [])
+        return self._by_name.get(name, [])
+
+
+@lru_cache(maxsize=1_024)  # mails repeat a few names
+def _name(text: bytes) -> bytes:
+    """The lower-case name in the text in front of a colon; b"" if it is none."""
+    found = _NAME.fullmatch(text)
+    return found[1].lower() if found else b""

@@ -1,15 +1,10 @@
-"""Tag lists (RFC 6376 section 3.2) of signatures, keys and policies.
-
-dkimpy splits them; it checks only the beginning of a tag's name, and does not unfold.
-"""
+"""Tag lists (RFC 6376 section 3.2) of signatures, keys and policies."""
 
 from __future__ import annotations
 
 import binascii
 import re
 from typing import Final
-
-from dkim.util import InvalidTagValueList, parse_tag_value
 
 MAX_TAGS: Final = 64
 """Most tags of one list; DKIM defines fourteen."""
@@ -28,10 +23,16 @@ def parse(text: bytes) -> dict[bytes, bytes]:
     """The tags, names as written, values stripped but still folded. Raises TagError."""
     if text.count(b";") > MAX_TAGS:
         raise TagError("too many tags")
-    try:
-        tags: dict[bytes, bytes] = parse_tag_value(text)
-    except InvalidTagValueList as error:
-        raise TagError("malformed tag list") from error
+    tags: dict[bytes, bytes] = {}
+    specs = text.strip().split(b";")
+    if not specs[-1]:  # the last tag may end in a semicolon
+        specs.pop()
+    for spec in specs:
+        name, equals, value = spec.partition(b"=")
+        name = name.strip()
+        if not equals or name in tags:
+            raise TagError("malformed tag list")
+        tags[name] = value.strip()
     if tags and (not _TAG_NAMES.fullmatch(b";".join(tags)) or text.translate(None, _GOOD_OCTETS)):
         raise TagError("malformed tag list")
     return tags

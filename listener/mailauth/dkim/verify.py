@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from listener.mailauth.dkim import keys
-from listener.mailauth.dkim.digests import BodyHash, BodyHashes, body_hash, header_digest
+from listener.mailauth.dkim.digests import BodyHashes, body_hash, header_digest
 from listener.mailauth.dkim.fields import HeaderBlock, HeaderField
 from listener.mailauth.dkim.signature import Signature, SignatureError, check_time, parse_dkim
 from listener.mailauth.dns.resolver import DnsAnswer, Outcome, Question
@@ -41,6 +41,11 @@ class Signatures:
         fields = block.named(b"dkim-signature")
         self.count: Final = len(fields)
         self._items = [self._read(field, now) for field in fields[:MAX_SIGNATURES]]
+        readable = [item for item in self._items if isinstance(item, Signature)]
+        self.questions: Final = [signature.question for signature in readable]
+        """The keys needed."""
+        self.body_hashes: Final = [body_hash(signature) for signature in readable]
+        """The hashes of the body needed."""
 
     def _read(self, field: HeaderField, now: float) -> Signature | SignatureResult:
         signature: Signature | None = None
@@ -55,24 +60,13 @@ class Signatures:
             return _result(error.verdict, error.reason, signature)
         return signature
 
-    def _readable(self) -> Iterable[Signature]:
-        return (item for item in self._items if isinstance(item, Signature))
-
-    @property
-    def questions(self) -> list[Question]:
-        """The keys needed."""
-        return [signature.question for signature in self._readable()]
-
-    @property
-    def body_hashes(self) -> list[BodyHash]:
-        """The hashes of the body needed."""
-        return [body_hash(signature) for signature in self._readable()]
-
     def judge(self, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes) -> tuple[SignatureResult, ...]:
         """All verdicts, topmost signature first."""
         return tuple(
-            self._judge(item, answers[item.question], bodies) if isinstance(item, Signature) else item
-            for item in self._items
+            [
+                self._judge(item, answers[item.question], bodies) if isinstance(item, Signature) else item
+                for item in self._items
+            ]
         )
 
     def _judge(self, signature: Signature, answer: DnsAnswer, bodies: BodyHashes) -> SignatureResult:

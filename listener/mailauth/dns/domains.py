@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from functions.message.domains import ascii_form
+from functools import lru_cache
+from typing import Final
+
+from functions.message.domains import MAX_NAME, ascii_form
+
+_KEPT: Final = MAX_NAME  # no longer name is kept
 
 
 def normal(domain: str) -> str | None:
@@ -16,6 +21,11 @@ def normal(domain: str) -> str | None:
 
 def normal_octets(domain: bytes) -> str | None:
     """`normal` of a name from a header field, which may be UTF-8 (RFC 8616)."""
+    return _normal_octets(domain) if len(domain) <= _KEPT else _normal_octets.__wrapped__(domain)
+
+
+@lru_cache(maxsize=4_096)
+def _normal_octets(domain: bytes) -> str | None:
     try:
         return normal(domain.decode())
     except UnicodeDecodeError:

@@ -135,6 +135,29 @@ class Deadline:
             return failed("no time left")
 
 
+class AnswerMissing(BaseException):
+    """An answer is not known. Not an Exception, because pyspf catches those in places."""
+
+
+class KnownAnswers:
+    """A resolver that asks nothing: its caller starts again with another one after AnswerMissing."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self, inner: Resolver) -> None:
+        self._known = inner.known
+
+    def known(self, question: Question) -> DnsAnswer:
+        """The answer. Raises AnswerMissing if it needs waiting."""
+        answer = self._known(question)
+        if answer is None:
+            raise AnswerMissing
+        return answer
+
+    async def resolve(self, question: Question) -> DnsAnswer:
+        return self.known(question)
+
+
 async def resolve_all(resolver: Resolver, questions: Iterable[Question]) -> dict[Question, DnsAnswer]:
     """All answers; unknown ones are queried concurrently, AT_ONCE at most."""
     answers: dict[Question, DnsAnswer] = {}

@@ -72,7 +72,8 @@ def take(tmp_path: Path) -> Callable[[bytes], Capture]:
 async def ask(
     one: MailAuthFilter, mail: Capture, ip: str = "192.0.2.1", sender: str = "ann@example.com"
 ) -> Decision:
-    return await one.on_data(session(ip), Transaction(uuid7(), sender), mail, ("bob@example.net",))
+    answer = one.on_data(session(ip), Transaction(uuid7(), sender), mail, ("bob@example.net",))
+    return answer if isinstance(answer, Decision) else await answer
 
 
 # -- options --------------------------------------------------------------------------------------
@@ -131,6 +132,17 @@ def test_all_options() -> None:
 def test_mistakes(options: dict[str, Any]) -> None:
     with pytest.raises((ValidationError, ConfigError)):
         FILTERS.parse({"type": "mail-auth", **options})
+
+
+# -- answers --------------------------------------------------------------------------------------
+
+
+def test_a_small_mail_is_answered_at_once_when_the_dns_is_known(take: Any) -> None:
+    one = make()
+    mail = take(sign(MAIL))
+    answer = one.on_data(session(), Transaction(uuid7(), "ann@example.com"), mail, ("bob@example.net",))
+    assert isinstance(answer, Decision)
+    assert answer.verdict == "accept"
 
 
 # -- decisions ------------------------------------------------------------------------------------

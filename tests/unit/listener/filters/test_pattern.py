@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.message.domains import domain_key
-from listener.filters.pattern import Values, as_tuple, domain_glob, glob_matcher, matcher
+from listener.filters.pattern import KEPT, KEPT_LENGTH, Values, as_tuple, domain_glob, glob_matcher, matcher
 
 
 @pytest.mark.parametrize(
@@ -188,3 +189,25 @@ def test_nothing_makes_a_glob_slow() -> None:
     for _ in range(50):
         assert "a" * 5_000 + "@example.com" not in evil
     assert time.process_time() - began < 2
+
+
+@given(st.lists(st.sampled_from(["bob@a.example", "BOB@A.example", "x@b.example", "é@é.example", "", "bob"])))
+def test_a_text_has_the_same_answer_however_often_it_is_asked_about(texts: list[str]) -> None:
+    values = Values(("regexp:bob@.*", "glob:*@xn--9ca.example"))
+    assert [text in values for text in texts] == [
+        text in Values(("regexp:bob@.*", "glob:*@xn--9ca.example")) for text in texts
+    ]
+
+
+@pytest.mark.parametrize("length", [20, KEPT_LENGTH, 5_000])
+def test_answers_about_strangers_texts_take_little_memory(length: int) -> None:
+    values = Values(("regexp:.*@a\\.example",))
+    texts = [f"{number:x<{length}}" for number in range(3 * KEPT)]
+    assert not any(text in values for text in texts)
+    tracemalloc.start()
+    try:
+        assert not any(f"{number:y<{length}}" in values for number in range(3 * KEPT))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < KEPT * (KEPT_LENGTH + 300)

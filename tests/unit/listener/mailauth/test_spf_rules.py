@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
@@ -273,3 +274,50 @@ async def test_explanations() -> None:
     asked = MemoryResolver(zone | {"example.com": txt("v=spf1 ip4:192.0.2.1 exp=why.example.com -all")})
     await spf.check(asked, SENDER, explain=True)
     assert Question("why.example.com", "TXT") not in asked._made
+
+
+# -- verdicts that are kept -----------------------------------------------------------------------
+
+
+async def test_a_kept_verdict_ends_with_the_answers_that_it_follows_from() -> None:
+    """Two name servers that disagree take turns, as a record that is changed does."""
+    passing = MemoryResolver({"example.com": txt("v=spf1 ip4:192.0.2.1 -all")})
+    failing = MemoryResolver({"example.com": txt("v=spf1 -all")})
+    verdicts = [(await spf.check(each, SENDER)).verdict for each in (passing, failing) * 3]
+    assert verdicts == ["pass", "fail"] * 3
+
+
+async def test_a_kept_verdict_belongs_to_a_client_and_its_limits() -> None:
+    dns = MemoryResolver(chain(4, "ip4:192.0.2.1 -all"))
+    other = replace(SENDER, ip="192.0.2.2")
+    strict = SpfLimits(lookups=3)
+    for _ in range(2):
+        assert (await spf.check(dns, SENDER)).verdict == "pass"
+        assert (await spf.check(dns, SENDER, limits=strict)).verdict == "permerror"
+        assert (await spf.check(dns, other)).verdict == "fail"
+
+
+async def test_a_kept_verdict_names_the_sender_of_the_mail() -> None:
+    dns = MemoryResolver({"example.com": txt("v=spf1 ip4:192.0.2.1 -all")})
+    first = await spf.check(dns, SENDER)
+    bob = replace(SENDER, helo="mx2.example.com", reverse_path="bob@EXAMPLE.com")
+    null = replace(SENDER, helo="example.com", reverse_path="")
+    assert await spf.check(dns, bob) == replace(first, helo="mx2.example.com", sender="bob@EXAMPLE.com")
+    assert await spf.check(dns, null) == replace(first, helo="example.com", sender="", identity="helo")
+
+
+@pytest.mark.parametrize("explain", [True, False])
+async def test_verdicts_of_records_with_macros_are_each_senders_own(explain: bool) -> None:
+    dns = MemoryResolver(
+        {
+            "example.com": txt("v=spf1 exists:%{l}.%{h}.example.com exp=e.example.com -all"),
+            "ann.mx.example.com.example.com": {"A": ["127.0.0.2"]},
+            "e.example.com": txt("%{s} is not Ann"),
+        }
+    )
+    for _ in range(2):
+        ann = await spf.check(dns, SENDER, explain=explain)
+        bob = await spf.check(dns, replace(SENDER, reverse_path="bob@example.com"), explain=explain)
+        elsewhere = await spf.check(dns, replace(SENDER, helo="a.example"), explain=explain)
+        assert (ann.verdict, bob.verdict, elsewhere.verdict) == ("pass", "fail", "fail")
+        assert bob.explanation == ("bob@example.com is not Ann" if explain else "")
