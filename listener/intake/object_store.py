@@ -53,33 +53,11 @@ def open_object_store(
         raise ConfigError(f"spool {options.url}", f"cannot be opened: {reason}", cure) from error
 
 
-_USED: Final = frozenset(
-    [
-        "AWS_ACCESS_KEY_ID",
-        "AWS_SECRET_ACCESS_KEY",
-        "AWS_SESSION_TOKEN",
-        "AWS_REGION",
-        "AWS_DEFAULT_REGION",
-        "AWS_ENDPOINT_URL",
-        "AWS_ENDPOINT_URL_S3",
-        "AWS_ENDPOINT_URL_STS",
-        "AWS_METADATA_ENDPOINT",
-        "AWS_WEB_IDENTITY_TOKEN_FILE",
-        "AWS_ROLE_ARN",
-        "AWS_ROLE_SESSION_NAME",
-        "AWS_STS_REGIONAL_ENDPOINTS",
-        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-        "AWS_EXECUTION_ENV",
-        "AWS_EC2_METADATA_DISABLED",
-        "AWS_CA_BUNDLE",
-        "AWS_PAGER",
-        "AWS_PROFILE",
-        "AWS_DEFAULT_PROFILE",
-        "AWS_CONFIG_FILE",
-        "AWS_SHARED_CREDENTIALS_FILE",
-    ]
+_USED: Final = re.compile(
+    "AWS_(?:ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|(?:DEFAULT_)?REGION|ENDPOINT_URL(?:_S3|_STS)?"
+    "|METADATA_ENDPOINT|WEB_IDENTITY_TOKEN_FILE|ROLE_ARN|ROLE_SESSION_NAME|STS_REGIONAL_ENDPOINTS"
+    "|CONTAINER_CREDENTIALS_(?:RELATIVE|FULL)_URI|CONTAINER_AUTHORIZATION_TOKEN_FILE|EXECUTION_ENV"
+    "|EC2_METADATA_DISABLED|CA_BUNDLE|PAGER|(?:DEFAULT_)?PROFILE|(?:CONFIG|SHARED_CREDENTIALS)_FILE)"
 )
 """The variables that the short way obeys, and those that neither way reads."""
 
@@ -136,7 +114,9 @@ def open_uploads(
 
 def _only_obstore(name: str) -> bool:
     """True for an environment variable that the short way does not obey."""
-    return name not in _USED if name.startswith("AWS_") else name.lower() in _PROXIES
+    if name.startswith("AWS_"):
+        return _USED.fullmatch(name) is None
+    return name.lower() in _PROXIES
 
 
 def _s3(options: SpoolOptions, environ: Mapping[str, str], resolve: Callable[[str], str]) -> dict[str, Any]:

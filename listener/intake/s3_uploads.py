@@ -24,7 +24,7 @@ _IDLE: Final = 15.0  # seconds for which a connection is kept: less than the 20 
 _REST: Final = 10.0  # seconds without an attempt after a connection could not be made
 _MOST: Final = 65_536  # bytes of an answer
 
-_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
+_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _ENDS: Final = re.compile(rb"\r\n(?:connection:[^\r\n]*close|transfer-encoding:)", re.IGNORECASE)
 _ETAG: Final = re.compile(rb"\r\netag:", re.IGNORECASE)
 _CODE: Final = re.compile(rb"<Code>(\w{1,60})</Code>")
@@ -226,11 +226,10 @@ def _read(data: bytes) -> _Answer | None:
         status = int(data[start + 9 : start + 12])
         if status >= 200:
             head, body = data[start : end + 2], data[end + 4 :]
-            lengths = _LENGTH.findall(head)
-            stays = len(lengths) == 1 and head[7:8] == b"1" and _ENDS.search(head) is None
-            if stays and len(body) < int(lengths[0]) <= _MOST:
+            length = _length(head)
+            if len(body) < length <= _MOST:
                 break
-            stays = stays and len(body) == int(lengths[0])
+            stays = len(body) == length and head[7:8] == b"1" and _ENDS.search(head) is None
             if status < 300 and _ETAG.search(head) is None:
                 return _Answer(0, f"status {status} without an ETag", stays=False)  # no S3
             return _Answer(status, "" if status < 300 else _reason(status, body), stays)
@@ -238,6 +237,13 @@ def _read(data: bytes) -> _Answer | None:
     if len(data) > 2 * _MOST:
         raise ValueError("the answer has no end")
     return None
+
+
+def _length(head: bytes) -> int:
+    """The number of bytes of the body, -1 if the head does not say just that (RFC 9112 section 6.3)."""
+    found = _LENGTH.findall(head)
+    size: bytes = found[0].rstrip() if len(found) == 1 else b""
+    return int(size) if size.isdigit() and len(size) < 10 else -1
 
 
 def _reason(status: int, body: bytes) -> str:
