@@ -153,12 +153,9 @@ class BucketSpool:
             elif status in _REFUSALS:
                 log.error("the bucket refuses mail", extra=extra)
                 self._tell(UNSTORED, envelope, answered, started)
-            elif status:
-                log.warning("stored at a second try, perhaps", extra=extra)
-                self._begin(envelope, content, answered, started, _FIRST_PAUSE)
             else:
-                # The server may close a connection at the moment of its next use.
-                self._begin(envelope, content, answered, started)
+                log.warning("stored at a second try, perhaps", extra=extra)
+                self._begin(envelope, content, answered, started, _FIRST_PAUSE if status else 0.0)
 
         if uploads.put(self._key(envelope), body, done):
             return True

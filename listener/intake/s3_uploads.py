@@ -70,9 +70,7 @@ class S3Uploads:
             if self._idle.pop().send(request, done):
                 break
         else:
-            task = asyncio.get_running_loop().create_task(self._connect(request, done))
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+            self.connect(request, done)
         return True
 
     def tick(self) -> None:
@@ -96,6 +94,14 @@ class S3Uploads:
             connection.close()
         for done in tuple(self._pending):
             self.finish(done, 0, "stopped")
+
+    def connect(self, request: bytes, done: Done) -> None:
+        """Send over a new connection."""
+        if done not in self._pending:
+            return  # closing gave it up
+        task = asyncio.get_running_loop().create_task(self._connect(request, done))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
 
     async def _connect(self, request: bytes, done: Done) -> None:
         address = self.address
@@ -147,6 +153,8 @@ class _Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._received = b""
         self._transport: asyncio.Transport
+        self._request: bytes | None = None
+        self._used = False
         self.idle_since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -158,6 +166,8 @@ class _Connection(asyncio.Protocol):
         if self._transport.is_closing():
             return False
         self._done = done
+        self._request = request if self._used else None
+        self._used = True
         self._timer = self._loop.call_later(self._timeout, self._late)
         self._transport.write(request)
         return True
@@ -188,7 +198,13 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._uploads.lost(self)
-        self._finish(0, f"the connection ended: {error or 'closed'}")
+        if self._request is not None and not self._received and self._done is not None:
+            # The server may end a connection at the moment of its next use.
+            request, done, self._done = self._request, self._done, None
+            self._finish(0, "")
+            self._uploads.connect(request, done)
+        else:
+            self._finish(0, f"the connection ended: {error or 'closed'}")
 
     def close(self) -> None:
         self._uploads.lost(self)
@@ -199,7 +215,7 @@ class _Connection(asyncio.Protocol):
         self._finish(0, f"no answer within {self._timeout:g} s")
 
     def _finish(self, status: int, reason: str) -> None:
-        done, self._done = self._done, None
+        done, self._done, self._request = self._done, None, None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

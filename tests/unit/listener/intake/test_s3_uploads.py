@@ -195,6 +195,18 @@ async def test_a_connection_that_the_server_ended_is_not_used_again(store: Store
     assert store.connections == 2
 
 
+async def test_a_connection_that_ends_at_its_next_use_is_replaced(store: Store, uploads: Make) -> None:
+    made = uploads()
+    assert await put(made) == (200, "")
+    store.answers = [(None,)]
+    assert await put(made) == (200, "")
+    assert (store.connections, len(store.requests)) == (2, 3)
+    store.answers = [(b"HTTP/1.1 200", None)]
+    assert await put(made) == (0, "the connection ended: closed"), "an answer began"
+    store.answers = [(None,)]
+    assert await put(made) == (0, "the connection ended: closed"), "the connection is new"
+
+
 async def test_an_answer_that_takes_too_long(store: Store, uploads: Make) -> None:
     made = uploads(timeout=0.2)
     store.answers = [(b"HTTP/1.1 200 OK\r\n",)]
