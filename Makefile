@@ -66,8 +66,10 @@ fmt: setup ## format the code and fix what ruff can
 screenshot: setup ## pictures of the inbox's page in .state/screenshots, and the README's
 	SCREENSHOTS=.state/screenshots $(BIN)/pytest tests/e2e/inbox/test_screenshots.py
 
-bench: setup ## compare with stock aiosmtpd and smtp-sink; writes bench/RESULTS.md
-	$(BIN)/python -m bench.run --out bench/RESULTS.md
+bench: setup ## compare with go-smtp, stock aiosmtpd and others for hours; writes bench/RESULTS.md
+	$(BIN)/python -m bench.run --rounds 5 --out bench/RESULTS.md
+	$(BIN)/python -m bench.growth --rounds 5 --out bench/RESULTS.md
+	$(BIN)/python -m bench.mailauth --rounds 5 --out bench/RESULTS.md
 
 fuzz: setup ## ten minutes of random bytes and commands against a live server
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(BIN)/pytest tests/fuzz -s

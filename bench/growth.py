@@ -29,8 +29,11 @@ _FLOWS: Final = (1, 5, 20)
 _RECIPIENTS: Final = (1, 100)
 _SIZES: Final = (5_000, 39_000_000)  # bytes
 _CHEAP: Final = 400  # mails with one flow and one recipient
+_BOUNDS: Final = {(20, 1): 12.0, (1, 100): 6.0}
+"""The most milliseconds of CPU for a mail, by flows and recipients, on the machine of the goals."""
+
 _PAGE: Final = """\
-# Growth
+## Growth
 
 `{command}` on {date}, revision {revision}.
 {machine}
@@ -94,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for number in range(options.rounds):
             for cell in cells:
                 for place in places:
-                    server = ManyFlows("relay", "relay", root=place, flows=cell[0])
+                    server = ManyFlows("relay", root=place, flows=cell[0])
                     work = Path(folder) / f"round-{number}-{'-'.join(map(str, cell))}-{places.index(place)}"
                     sample = one_round(server, load(*cell), work, fsync=not options.no_fsync, pin=False)
                     samples.setdefault((place, cell), []).append(sample)
@@ -113,22 +116,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
             command=shlex.join(["python", "-m", "bench.growth", *sys.argv[1:]]),
             date=f"{datetime.now(UTC):%Y-%m-%d}",
             revision=report.revision(),
-            machine=report.machine(),
+            machine=report.machine(options.work),
             intro=(__doc__ or "").partition("\n\n")[2].strip(),
             rounds=options.rounds,
             tables=tables,
         )
-        options.out.write_text(page)
+        report.write(options.out, "growth", page)
 
 
 def _table(samples: dict[tuple[int, int, int], list[Sample]], name: str) -> str:
-    lines = [f"## {name}", ""] if name else []
-    lines += ["| flows × recipients | bytes | CPU ms a mail | MiB |", "|---|---:|---:|---:|"]
+    lines = [f"### {name}", ""] if name else []
+    lines += [
+        "| flows × recipients | bytes | CPU ms a mail | times 1 × 1 | goal, ms | MiB |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    least = median(sample.cpu_per_1000 for sample in samples[1, 1, _SIZES[0]])
     for (flows, recipients, size), own in samples.items():
         costs = [sample.cpu_per_1000 for sample in own]
         cost = f"**{median(costs):.2f}** ({min(costs):.2f}–{max(costs):.2f})"
+        times = f"{median(costs) / least:.1f}"
+        bound = _BOUNDS.get((flows, recipients)) if size == _SIZES[0] else None
+        goal = f"≤ {bound:g}" if bound else ""
         memory = max(sample.memory for sample in own) / 2**20
-        lines.append(f"| {flows} × {recipients} | {size:,} | {cost} | {memory:.0f} |")
+        lines.append(f"| {flows} × {recipients} | {size:,} | {cost} | {times} | {goal} | {memory:.0f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -139,7 +149,9 @@ def _parser() -> argparse.ArgumentParser:
         "--against", type=Path, metavar="DIR", help="also measure the relay of another checkout"
     )
     parser.add_argument("--no-fsync", action="store_true", help="answer before a mail is durable")
-    parser.add_argument("--out", type=Path, help="write the page of results there (bench/GROWTH.md)")
+    parser.add_argument(
+        "--out", type=Path, help="write its part of the page of results there (bench/RESULTS.md)"
+    )
     parser.add_argument(
         "--work", type=Path, default=ROOT / ".state" / "bench", help="folder for spools and mails"
     )

@@ -184,9 +184,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rounds: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(dir=options.work) as folder:
         for number in range(options.rounds):
-            inbox = WithInbox("with", "relay", mails=options.stored, port=free_port())
+            inbox = WithInbox("with", mails=options.stored, port=free_port())
             found: dict[str, Any] = {"seen": inbox.seen}
-            for server in (WithInbox("without", "relay"), inbox):
+            for server in (WithInbox("without"), inbox):
                 work = Path(folder) / f"{number}-{server.name}"
                 found[server.name] = one_round(server, load, work, fsync=False, pin=False)
             rounds.append(found)

@@ -45,6 +45,9 @@ from tests.support.servers.dns_server import DnsServer
 DOMAIN: Final = "client.example"
 SENDER: Final = Sender(HOST, DOMAIN, f"bench@{DOMAIN}", "mx.receiver.example")
 SIZES: Final = {"5 KB": 5_000, "50 KB": 50_000, "5 MB": 5_000_000, "5 MB base64": 5_000_000}
+MOST: Final = 2.0
+"""The most that the filter may multiply the CPU time of a mail of 5 KB by."""
+
 WORDS: Final = (
     "the",
     "quick",
@@ -61,10 +64,10 @@ WORDS: Final = (
 )
 
 _PAGE: Final = """\
-{mark}
 ## mail-auth
 
-`{command}` on {date}. {machine}
+`{command}` on {date}, revision {revision}.
+{machine}
 
 {intro}
 
@@ -192,6 +195,11 @@ def longest_hold(content: bytes, answers: dict[str, dict[str, list[str]]]) -> fl
     return min(asyncio.run(run()) for _ in range(3))
 
 
+def ratio(values: Sequence[float]) -> str:
+    """The median, with the lowest and highest."""
+    return f"**{median(values):.1f}** ({min(values):.1f}–{max(values):.1f})"
+
+
 def compare(rounds: int, seconds: float) -> str:
     """The table of both, for each size."""
     private = key()
@@ -210,7 +218,7 @@ def compare(rounds: int, seconds: float) -> str:
         held = longest_hold(content, answers) * 1000
         rows.append(
             f"| {name} | {median(a for a, _ in found):,.1f} | {median(b for _, b in found):,.1f} "
-            f"| **{median(ratios):.1f}** ({min(ratios):.1f}–{max(ratios):.1f}) | {held:.1f} |"
+            f"| {ratio(ratios)} | {held:.1f} |"
         )
         print(rows[-1], flush=True)
     return "\n".join(rows)
@@ -243,10 +251,8 @@ def listener(rounds: int, mails: int, work: Path) -> str:
     rows = ["| filters | mails/s | CPU s/1,000 |", "|---|---:|---:|"]
     with DnsServer(zone(private), ttl=3_600) as dns:
         options = {"resolver": {"nameservers": [HOST], "port": dns.port}}
-        without = Filtered("whitelist", "relay")
-        checked = Filtered(
-            "whitelist, mail-auth", "relay", filters=[{"type": "mail-auth", "mailauth": options}]
-        )
+        without = Filtered("whitelist")
+        checked = Filtered("whitelist, mail-auth", filters=[{"type": "mail-auth", "mailauth": options}])
         samples = [
             one_round(server, load, work / f"round-{number}-{index}", fsync=False, pin=False, mail=signed)
             for number in range(rounds)
@@ -260,6 +266,10 @@ def listener(rounds: int, mails: int, work: Path) -> str:
                 f"| {median(sample.cpu_per_1000 for sample in own):.2f} |"
             )
             print(rows[-1], flush=True)
+        pairs = zip(samples[1::2], samples[::2], strict=True)
+        ratios = [filtered.cpu_per_1000 / plain.cpu_per_1000 for filtered, plain in pairs]
+        rows += ["", f"CPU with the filter / without: {ratio(ratios)}, the goal is at most {MOST:g}."]
+        print(rows[-1], flush=True)
         print(f"{len(dns.queries)} DNS queries for {len(samples) // 2 * load.mails} mails", flush=True)
     return "\n".join(rows)
 
@@ -271,27 +281,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--mails", type=int, default=4_000, help="for each listener round")
     parser.add_argument("--only", choices=("checks", "listener"))
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()))
-    parser.add_argument("--out", type=Path, help="replace this file's part from our mark on")
+    parser.add_argument(
+        "--out", type=Path, help="write its part of the page of results there (bench/RESULTS.md)"
+    )
     options = parser.parse_args(arguments)
     checks = compare(options.rounds, options.seconds) if options.only != "listener" else ""
     through = ""
     if options.only != "checks":
         with tempfile.TemporaryDirectory(dir=options.work) as folder:
-            through = listener(min(options.rounds, 3), options.mails, Path(folder))
+            through = listener(options.rounds, options.mails, Path(folder))
     if options.out:
         intro = (__doc__ or "").partition("\n\n")[2].strip()
         page = _PAGE.format(
-            mark=report.MARK,
             command=shlex.join(["python", "-m", "bench.mailauth", *sys.argv[1:]]),
             date=f"{datetime.now(UTC):%Y-%m-%d}",
-            machine=report.machine(),
+            revision=report.revision(),
+            machine=report.machine(options.work),
             intro=intro,
             checks=checks,
             load=ALL["ii"].what,
             listener=through,
         )
-        before = options.out.read_text().partition(report.MARK)[0].rstrip() if options.out.exists() else ""
-        options.out.write_text(f"{before}\n\n{page}" if before else page)
+        report.write(options.out, "mail-auth", page)
 
 
 if __name__ == "__main__":

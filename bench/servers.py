@@ -1,11 +1,10 @@
-"""The measured servers: this relay, stock aiosmtpd, and smtp-sink as the ceiling."""
+"""The measured server: this relay. bench/peers/servers.py has those of others."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -13,8 +12,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
+from bench.workloads import Workload
 from tests.support import process
 from tests.support.net import HOST, answers, wait_until
 
@@ -57,14 +57,30 @@ class Running:
 
 @dataclass(frozen=True)
 class Server:
-    """One column of the comparison. `sending` adds a `sending-policy`; `root` is the checkout whose code
-    runs."""
+    """One column of the comparison: this relay, or a peer that overrides what differs. `sending` adds a
+    `sending-policy`; `root` is the checkout whose code runs."""
+
+    syncs: ClassVar[bool] = True
+    """Whether it can sync a mail before it answers."""
 
     name: str
-    kind: str
     workers: int = 1
     sending: bool = False
     root: Path = field(default=ROOT)
+
+    def ready(self) -> None:
+        """Build or install what it runs, once. Raises `bench.peers.install.Missing`."""
+
+    def given(self, load: Workload) -> Workload:
+        """The load as this server gets it: with fewer mails if it is very slow on them."""
+        return load
+
+    @property
+    def about(self) -> str:
+        """Program and version, and how it stores: for the page of results."""
+        policy = " with a sending-policy" if self.sending else ""
+        workers = f" with {self.workers} processes" if self.workers > 1 else ""
+        return f"this server{policy}{workers}: flows, envelope, log line, spool, file output"
 
     def start(self, work: Path, port: int, *, fsync: bool, cpu: int | None) -> Running:
         """Start in an empty folder and wait until it accepts connections."""
@@ -98,55 +114,18 @@ class Server:
 
     def running(self, process: subprocess.Popen[bytes], received: Path) -> Running:
         """The started server."""
-        return Running(process, received, files=self.kind != "sink")
+        return Running(process, received, files=True)
 
     def config(self, work: Path, received: Path, port: int, *, fsync: bool) -> dict[str, Any]:
         """The relay's configuration."""
         return relay_config(work, received, port, fsync=fsync, workers=self.workers, sending=self.sending)
 
     def _command(self, work: Path, received: Path, port: int, *, fsync: bool) -> Sequence[str]:
-        if self.kind == "sink":
-            sink = shutil.which("smtp-sink", path="/usr/sbin:/usr/bin:/bin")
-            if sink is None:
-                raise SystemExit("smtp-sink is missing: install Debian's postfix package")
-            user = ["-u", "nobody"] if os.geteuid() == 0 else []
-            return [sink, *user, "-m", "4096", f"{HOST}:{port}", "2048"]
-        if self.kind == "go":
-            binary = go_smtp()
-            if binary is None:
-                raise SystemExit(f"go-smtp cannot be built: install {GO_PACKAGES}")
-            return [str(binary), str(port), str(received), *(["--fsync"] if fsync else [])]
-        if self.kind == "stock":
-            durable = ["--fsync"] if fsync else []
-            return [sys.executable, "-m", "tests.support.servers.stock", str(port), str(received), *durable]
         config = work / "relay.json"
         config.write_text(json.dumps(self.config(work, received, port, fsync=fsync)))
         # A checkout from before the rooms, for --against, has one module there.
         rooms = (self.root / "listener" / "cli" / "main.py").exists()
         return [sys.executable, "-m", "listener.cli.main" if rooms else "listener.cli", str(config)]
-
-
-def go_smtp() -> Path | None:
-    """The receiver on go-smtp, built of bench/peers/gosmtp/ if Debian's packages are there; else None."""
-    source = ROOT / "bench" / "peers" / "gosmtp" / "main.go"
-    binary = ROOT / ".state" / "peers" / "gosmtp"
-    go = shutil.which("go")
-    if go is None or not Path("/usr/share/gocode/src/github.com/emersion/go-smtp").is_dir():
-        return None
-    if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
-        environ = {
-            "GO111MODULE": "off",
-            "GOPATH": "/usr/share/gocode",
-            "GOCACHE": str(binary.parent / "cache"),
-        }
-        command = [go, "build", "-o", str(binary), str(source)]
-        built = subprocess.run(command, env={**os.environ, **environ}, check=False)
-        return binary if built.returncode == 0 else None
-    return binary
-
-
-GO_PACKAGES: Final = "golang-go golang-github-emersion-go-smtp-dev golang-github-emersion-go-sasl-dev"
-"""Debian's packages of the peer on go-smtp."""
 
 
 def relay_config(

@@ -95,7 +95,24 @@ def idle_connections(count: int, port: int) -> Iterator[None]:
 
 def run(workload: Workload, mail: Path, port: int, *, cpu: int | None) -> None:
     """Send it all. Raises CalledProcessError if a mail was refused."""
+    with sending(workload, mail, port, cpu=cpu) as sender:
+        sender.wait(600)
+
+
+@contextlib.contextmanager
+def sending(
+    workload: Workload, mail: Path, port: int, *, cpu: int | None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The sender, started. It is waited for, or killed if the block fails. Raises CalledProcessError if a
+    mail was refused."""
     command = workload.command(mail, port)
     if cpu is not None:
         command = ["taskset", "-c", str(cpu), *command]
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=600)
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as sender:
+        try:
+            yield sender
+            if sender.wait(600):
+                raise subprocess.CalledProcessError(sender.returncode, command)
+        except BaseException:
+            sender.kill()
+            raise
