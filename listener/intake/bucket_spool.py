@@ -12,11 +12,9 @@ import logging
 import mmap
 import random
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from functions.delivery.events import DeliveryEvents
 from functions.errors import Damaged
@@ -24,9 +22,13 @@ from functions.message.envelope import Envelope, encode_field
 from functions.message.mail import BytesContent, CheckedContent, Content
 from functions.spool.object import CONTENT_TYPE, spool_key
 from listener.api.decision import Reply
+from listener.intake.budget import Budget
 from listener.intake.capture_folder import CaptureFolder
 from listener.intake.captures import Captures
 from listener.intake.spool import Answered
+
+if TYPE_CHECKING:
+    from listener.intake.s3_uploads import S3Uploads
 
 log: Final = logging.getLogger("smtp_relay.spool")
 
@@ -42,6 +44,10 @@ _LONGEST_PAUSE: Final = 2.0
 _ON_DISK: Final = 262_144  # bytes above which a file is read outside the event loop
 
 _OVERWRITING: Final = "storage.objects.delete"  # the permission that overwriting in Cloud Storage needs
+
+_SMALL: Final = 131_072  # most bytes of an object that the event loop itself uploads
+_EXISTS: Final = 412
+_REFUSALS: Final = (401, 403, 404)
 
 Body = bytes | mmap.mmap
 
@@ -80,18 +86,22 @@ class BucketSpool:
         self._full = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._stored_at = -_FRESH
+        self._stopping = False
+        self.uploads: S3Uploads | None = None
+        """The short way for small mails, if there is one."""
         self.capture_folder: Path = folder.path
         self.captures = Captures(folder.path)
 
     def store(self, envelope: Envelope, content: Content, answered: Answered) -> None:
-        # A task of its own, because the mail is stored even if the client goes away.
-        task = asyncio.get_running_loop().create_task(self._take(envelope, content, answered))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        started = time.monotonic()
+        if not isinstance(content, BytesContent) or not self._put_small(envelope, content, answered, started):
+            self._begin(envelope, content, answered, started)
 
     def tick(self) -> None:
         missing = self._folder.missing(self.min_free)
         self._full = missing > 0 and not self.captures.make_room(missing)
+        if self.uploads is not None:
+            self.uploads.tick()
 
     def full(self) -> bool:
         return self._full
@@ -105,24 +115,77 @@ class BucketSpool:
         self._stored_at = time.monotonic()
 
     async def stop(self, timeout: float) -> None:
+        ends = time.monotonic() + timeout
+        if self.uploads is not None:
+            await self.uploads.drain(timeout)
         if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=timeout)
+            await asyncio.wait(set(self._tasks), timeout=max(0.0, ends - time.monotonic()))
+        self._stopping = True
+        if self.uploads is not None:
+            self.uploads.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._folder.close()
 
-    async def _take(self, envelope: Envelope, content: Content, answered: Answered) -> None:
-        started = time.monotonic()
+    def _put_small(
+        self, envelope: Envelope, content: BytesContent, answered: Answered, started: float
+    ) -> bool:
+        """Upload without a task of its own. Returns False if that cannot be tried now."""
+        uploads = self.uploads
+        if uploads is None:
+            return False
+        try:
+            body = encode_field(envelope) + content.data
+        except ValueError:
+            return False  # a task reports it
+        size = len(body)
+        if size > _SMALL or not self._budget.take_at_once(size):
+            return False
+
+        def done(status: int, reason: str) -> None:
+            self._budget.give(size)
+            extra = {"id": envelope.id, "reason": reason}
+            if 200 <= status < 300 or status == _EXISTS:
+                self._tell(_queued(envelope), envelope, answered, started)
+            elif self._stopping:
+                log.warning("stopped before the mail was stored", extra=extra)
+                self._tell(UNSTORED, envelope, answered, started)
+            elif status in _REFUSALS:
+                log.error("the bucket refuses mail", extra=extra)
+                self._tell(UNSTORED, envelope, answered, started)
+            else:
+                log.warning("stored at a second try, perhaps", extra=extra)
+                self._begin(envelope, content, answered, started, _FIRST_PAUSE if status else 0.0)
+
+        if uploads.put(self._key(envelope), body, done):
+            return True
+        self._budget.give(size)
+        return False
+
+    def _begin(
+        self, envelope: Envelope, content: Content, answered: Answered, started: float, pause: float = 0.0
+    ) -> None:
+        # A task of its own, because the mail is stored even if the client goes away.
+        task = asyncio.get_running_loop().create_task(self._take(envelope, content, answered, started, pause))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _take(
+        self, envelope: Envelope, content: Content, answered: Answered, started: float, pause: float
+    ) -> None:
         reply = UNSTORED
         try:
-            reply = await self._upload(envelope, content)
+            reply = await self._upload(envelope, content, started + self._patience - time.monotonic(), pause)
         except asyncio.CancelledError:
             log.warning("stopped before the mail was stored", extra={"id": envelope.id})
         except Exception as error:
             log.exception("the mail could not be stored", extra={"id": envelope.id, "reason": _reason(error)})
         finally:
             _discard(content)
+        self._tell(reply, envelope, answered, started)
+
+    def _tell(self, reply: Reply, envelope: Envelope, answered: Answered, started: float) -> None:
         if reply.code < 300:
             self._stored_at = time.monotonic()
             self._observer.spool_stored(self._stored_at - started)
@@ -135,17 +198,18 @@ class BucketSpool:
     def _key(self, envelope: Envelope) -> str:
         return self._prefix + spool_key(envelope.id, envelope.received_at)
 
-    async def _upload(self, envelope: Envelope, content: Content) -> Reply:
+    async def _upload(self, envelope: Envelope, content: Content, patience: float, pause: float) -> Reply:
         key = self._key(envelope)
         field = encode_field(envelope)
         reply = BUSY
         try:
             async with (
-                asyncio.timeout(self._patience),
+                asyncio.timeout(patience),
                 self._budget.use(len(field) + content.size),
             ):
                 reply = UNSTORED
                 body = await _whole(field, content, envelope)
+                await asyncio.sleep(pause)
                 await self._put_until_done(envelope.id, key, body)
         except TimeoutError:
             log.warning("not stored in time", extra={"id": envelope.id, "reply": str(reply)})
@@ -157,7 +221,7 @@ class BucketSpool:
             # The disk that holds large mails damaged it; the client still has it.
             log.error("the captured mail is spoiled", extra={"id": envelope.id, "reason": fault.reason})
             return UNSTORED
-        return Reply(250, "2.0.0", f"OK queued as {envelope.id}")
+        return _queued(envelope)
 
     async def _put_until_done(self, mail_id: str, key: str, body: Body) -> None:
         """Retry while the caller waits."""
@@ -214,6 +278,10 @@ class _Refused(OSError):
     """The bucket refuses the object."""
 
 
+def _queued(envelope: Envelope) -> Reply:
+    return Reply(250, "2.0.0", f"OK queued as {envelope.id}")
+
+
 async def _whole(field: bytes, content: Content, envelope: Envelope) -> Body:
     """The spool object, in memory once. Raises Damaged for a file that differs from the captured mail."""
     if isinstance(content, BytesContent):
@@ -247,48 +315,3 @@ def _discard(content: Content) -> None:
 def _reason(error: Exception) -> str:
     """The first line, because obstore adds pages of debug output."""
     return str(error).partition("\n")[0][:500] or type(error).__name__
-
-
-class Budget:
-    """At most `total` bytes in use at a time, first come, first served. A request above the total gets the
-    total."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._free = total
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-
-    @asynccontextmanager
-    async def use(self, octets: int) -> AsyncIterator[None]:
-        """Wait in the queue, then hold this number of bytes inside the block."""
-        share = min(octets, self._total)
-        await self._take(share)
-        try:
-            yield
-        finally:
-            self._free += share
-            self._serve()
-
-    async def _take(self, share: int) -> None:
-        if not self._waiting and share <= self._free:
-            self._free -= share
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        entry = (share, turn)
-        self._waiting.append(entry)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if entry in self._waiting:
-                self._waiting.remove(entry)
-            elif not turn.cancelled():
-                self._free += share  # served at the moment of cancellation
-            self._serve()
-            raise
-
-    def _serve(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._free:
-            share, turn = self._waiting.popleft()
-            if not turn.cancelled():
-                self._free -= share
-                turn.set_result(None)

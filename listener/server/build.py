@@ -308,12 +308,13 @@ def open_bucket_spool(
     """The spool of a bucket; `notify` is called with each mail's key. Raises ConfigError."""
     from listener.intake.bucket_spool import BucketSpool
     from listener.intake.capture_folder import CaptureFolder
-    from listener.intake.object_store import open_object_store
+    from listener.intake.object_store import open_object_store, open_uploads
 
     spool = config.spool
     with locate(config, "spool", spool):
         store = open_object_store(spool, around.environ, around.secrets)
-    return BucketSpool(
+        uploads = open_uploads(spool, around.environ, around.secrets)
+    made = BucketSpool(
         store,
         spool.prefix,
         CaptureFolder(capture_folder(config, around)),
@@ -323,6 +324,8 @@ def open_bucket_spool(
         min_free=min_free_space(config),
         notify=notify,
     )
+    made.uploads = uploads
+    return made
 
 
 def capture_folder(config: RelayConfig, around: Runtime) -> Path:

@@ -21,7 +21,7 @@ from functions.spool.object import split_object
 from listener.api.decision import Reply
 from listener.intake.bucket_spool import BUSY, UNSTORED, BucketSpool, Budget
 from listener.intake.capture_folder import CaptureFolder
-from listener.intake.object_store import open_object_store
+from listener.intake.object_store import open_object_store, open_uploads
 from tests.support.mails.damage import DAMAGES
 from tests.support.mails.spooled import MAIL, envelope_of
 from tests.support.servers.endpoint import Asked, Endpoint, Says, endpoint
@@ -64,9 +64,13 @@ def counted() -> Counted:
     return Counted()
 
 
-@pytest.fixture
+@pytest.fixture(params=["obstore", "short way"])
 async def spool(
-    tmp_path: Path, api: Endpoint, counted: Counted, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    api: Endpoint,
+    counted: Counted,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Spools]:
     for name, value in ENVIRON.items():
         monkeypatch.setenv(name, value)
@@ -75,14 +79,19 @@ async def spool(
     def make(
         store: Any = None, *, budget: int = 1_048_576, patience: float = 5.0, **options: Any
     ) -> BucketSpool:
+        uploads = None
         if store is None:
             text = {"url": "s3://mail/relay", "endpoint": api.url, "timeout": 1_000, **options}
             read = SpoolOptions.model_validate(text, by_alias=True, by_name=False)
             store = open_object_store(read, ENVIRON, lambda secret: secret)
+            if request.param == "short way":
+                uploads = open_uploads(read, ENVIRON, lambda secret: secret)
+                assert uploads is not None
         folder = CaptureFolder(tmp_path / "captures")
         made.append(
             BucketSpool(store, "relay/", folder, counted, budget=budget, patience=patience, min_free=0)
         )
+        made[-1].uploads = uploads
         return made[-1]
 
     yield make
