@@ -39,8 +39,9 @@ class Spool(Protocol):
     min_free: int
     """Bytes that must stay free on its disk."""
 
-    hashes: bool
-    """True if every mail must come with its hash."""
+    @property
+    def hashes(self) -> bool:
+        """True if every mail must come with its hash."""
 
     def store(self, envelope: Envelope, content: Content, answered: Answered) -> None:
         """Make a mail durable, then call `answered` once with the reply for its client: 250 when it is
@@ -77,8 +78,12 @@ class LocalSpool:
         self.captures = Captures(capture)
         self._folder = folder
         self.min_free = min_free
-        self.hashes = delivery.settings.durable
         self._full = False
+
+    @property
+    def hashes(self) -> bool:
+        # Without durability most mails go to their outputs without a copy that could be damaged.
+        return self.delivery.settings.durable
 
     def store(self, envelope: Envelope, content: Content, answered: Answered) -> None:
         tried = self.delivery.unspooled(envelope, content)
