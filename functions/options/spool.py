@@ -23,7 +23,7 @@ class SpoolOptions(OptionsModel):
 
     durability: Literal["fsync", "none"] = "fsync"
     """For a folder: `fsync` answers 250 when the mail is on the disk; `none` is faster, but a power failure
-    may lose mail."""
+    may lose mail. Mail for `file` and `log` alone then skips the spool."""
 
     region: str | None = None
     """For S3: the bucket's region. Default: the environment's."""
