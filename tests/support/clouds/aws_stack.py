@@ -54,6 +54,9 @@ ANY: Final = {
 }
 """A configuration that needs everything that these tests' configurations need."""
 
+_ANY_BEFORE: Final = ANY | {"flows": {"any": {"outputs": [_OUTPUT, {"type": "log"}, *_MAILERS]}}}
+"""The same for the version before, which published to queues only."""
+
 
 def bundled(folder: Path) -> Path:
     """The function's zip for ANY; the configuration of a test comes by the environment."""
@@ -71,12 +74,12 @@ def archive() -> bytes:
 
 @cache
 def archive_of(version: Version) -> bytes:
-    """The zip that a version's code makes for ANY."""
+    """The zip of a version's code."""
     if version == THIS:
         return archive()
     with tempfile.TemporaryDirectory() as folder:
         config, made = Path(folder) / "any.json", Path(folder) / "function.zip"
-        config.write_text(json.dumps(ANY))
+        config.write_text(json.dumps(_ANY_BEFORE))
         version.run(
             *("infra.bundle.build", config, "--python", THIS_PYTHON, "--arch", MACHINE, "--out", made)
         )
