@@ -76,6 +76,7 @@ class Acceptor:
         self._log_addresses = log_addresses
         self._ascii_only = ascii_only
         self._only: frozenset[str] | None = None
+        self._wrote = False
 
     def retire(self, flows: Iterable[str]) -> None:
         """The server has a new configuration with only these flows. From now on a mail for another flow
@@ -203,9 +204,21 @@ class Acceptor:
             extra["from_domain"] = transaction.domain
         if reply.code < 300:
             if mail_log.info(log, ACCEPTED, extra):
-                self.loop.call_soon(mail_log.flush)
+                self._write_line()
         else:
             log.warning("mail not stored", extra=extra | {"reply": str(reply)})
+
+    def _write_line(self) -> None:
+        """Write the first line of a turn of the event loop at once, before the client has its answer; the
+        others follow together at the end of the turn."""
+        if not self._wrote:
+            self._wrote = True
+            mail_log.flush()
+            self.loop.call_soon(self._turn_ended)
+
+    def _turn_ended(self) -> None:
+        self._wrote = False
+        mail_log.flush()
 
 
 def _subject(head: bytes) -> str | None:

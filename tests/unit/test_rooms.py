@@ -60,6 +60,7 @@ FOREIGN: Final[Mapping[str, str]] = {
     "functions/local/retention/listing.py:CLOCK_BOOTTIME": "Linux has it",
     "functions/local/retention/records.py:owned": "what a plugin leaves behind need not be a file",
     "functions/local/attempts.py:placed": "what a plugin's processor leaves behind need not be a file",
+    "listener/filters/sending/credits.py:F_OFD_SETLK": "Linux has it",
     "functions/processors/file/unnamed.py:O_TMPFILE": "Linux has it, other systems do not",
     "functions/options/plugins.py:Options": "the entry point of a plugin may name anything",
     "functions/options/plugins.py:build": "the entry point of a plugin may name anything",

@@ -12,7 +12,6 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -47,7 +46,7 @@ WORDS: Final = _FIRST + OWNERS * _RECORDS * _WIDTH
 """The end of the memory, in words."""
 
 # A lock of an open file stays when the process closes another descriptor of it. macOS has no such locks.
-_TRY: Final = fcntl.F_OFD_SETLK if sys.platform == "linux" else None
+_TRY: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None)
 _BYTE: Final = 8 * WORDS
 
 
