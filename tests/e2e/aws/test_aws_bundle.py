@@ -67,7 +67,7 @@ def test_small_and_with_nothing_that_the_config_does_not_use(zipped: Path) -> No
     services = {
         name.split("/")[2] for name in there if name.startswith("botocore/data/") and name.count("/") > 2
     }
-    assert services == {"s3", "sqs", "dynamodb", "sesv2", "sts", "ssm", "secretsmanager"}
+    assert services == {"s3", "sqs", "sns", "events", "dynamodb", "sesv2", "sts", "ssm", "secretsmanager"}
     tops = {name.split("/")[0] for name in there}
     assert not tops & {"listener", "tests", "infra", "s3transfer", "google", "cryptography"}
     assert not [name for name in there if name.startswith(("functions/gcp", "functions/local"))]
