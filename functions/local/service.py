@@ -137,7 +137,7 @@ class LocalDelivery:
         if item.tried and (is_damaged(item.tried) or all(o.state is State.DEAD for o in item.tried)):
             # The client still has the mail, and the reply gives the reason.
             item.discard()
-            item.answered(refused(item.tried))
+            self._answer(item, refused(item.tried))
             return
         self._unanswered[item.envelope.id] = item
         path = item.content.path
@@ -208,6 +208,11 @@ class LocalDelivery:
         if not item.settled:
             item.settled = True
             self._unanswered.pop(item.envelope.id, None)
+            done = [outcome.label for outcome in item.tried if outcome.state is State.DONE]
+            if done and answer.code >= 400:
+                # The client's next try repeats these.
+                extra = {"id": item.envelope.id, "outputs": ",".join(done), "reply": answer.code}
+                log.warning("outputs took a mail that its client keeps", extra=extra)
             item.answered(answer)
 
     # -- first attempts ----------------------------------------------------------------------

@@ -203,14 +203,14 @@ class Acceptor:
         else:
             extra["from_domain"] = transaction.domain
         if reply.code < 300:
-            if mail_log.info(log, ACCEPTED, extra):
-                self._write_line()
+            mail_log.info(log, ACCEPTED, extra)
+            self._write_lines()
         else:
             log.warning("mail not stored", extra=extra | {"reply": str(reply)})
 
-    def _write_line(self) -> None:
-        """Write the first line of a turn of the event loop at once, before the client has its answer; the
-        others follow together at the end of the turn."""
+    def _write_lines(self) -> None:
+        """Write the line of a turn's first mail at once, before its client has the answer, and with it any
+        line that another part holds; those of the turn's other mails follow together at its end."""
         if not self._wrote:
             self._wrote = True
             mail_log.flush()

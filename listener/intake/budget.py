@@ -18,24 +18,24 @@ class Budget:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @asynccontextmanager
-    async def use(self, octets: int) -> AsyncIterator[None]:
+    async def use(self, size: int) -> AsyncIterator[None]:
         """Wait in the queue, then hold this number of bytes inside the block."""
-        share = min(octets, self._total)
+        share = min(size, self._total)
         await self._take(share)
         try:
             yield
         finally:
             self.give(share)
 
-    def take_at_once(self, octets: int) -> bool:
+    def take_at_once(self, size: int) -> bool:
         """Hold this number of bytes until `give`. Returns False if that needs a wait."""
-        if self._waiting or octets > self._free:
+        if self._waiting or size > self._free:
             return False
-        self._free -= octets
+        self._free -= size
         return True
 
-    def give(self, octets: int) -> None:
-        self._free += octets
+    def give(self, size: int) -> None:
+        self._free += size
         self._serve()
 
     async def _take(self, share: int) -> None:

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from functions.local.messages import Item, SpoolReply, discard
 from functions.local.service import LocalDelivery
 from functions.message.envelope import Envelope
-from functions.message.mail import BytesContent, Content
+from functions.message.mail import Content
 from listener.api.decision import Reply
 from listener.intake.captures import Captures
 
@@ -96,8 +96,8 @@ class LocalSpool:
         def tell(answer: SpoolReply) -> None:
             answered(Reply(*answer), answer.files)
 
-        if isinstance(content, BytesContent) and not envelope.sha256:
-            envelope = envelope.hashed(hashlib.sha256(content.data).hexdigest())
+        if content.path is None and not envelope.sha256:
+            envelope = envelope.hashed(hashlib.sha256(content.read()).hexdigest())
         outcomes = () if tried is None else tried.outcomes
         self.delivery.submit(Item(envelope, content, tell, tried=outcomes))
 

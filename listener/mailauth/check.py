@@ -162,7 +162,7 @@ def begin(
             if header.keys <= THREAD_SIGNATURES:
                 return _at_once(_conclude(sender, KnownAnswers(resolver), checks, *read))
     except AnswerMissing:
-        pass
+        pass  # the DNS has to be asked
     except Exception:  # noqa: BLE001 - a stranger's mail caused the error
         return _failed(sender, checks)
     return _begun(mail, sender, resolver, checks, now, read)

@@ -77,7 +77,7 @@ class TableItems:
                         ExpressionAttributeValues={":version": {"N": version}},
                     )
                 except self._client.exceptions.ConditionalCheckFailedException:
-                    time.sleep(0.002 * (attempt + 1))
+                    time.sleep(0.002 * (attempt + 1))  # a listener writes this item, too
                     key = {"id": item["id"]}
                     found = self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True)
                     item = found.get("Item")

@@ -14,7 +14,7 @@ MAX_ENTRIES: Final = 1_024
 MAX_ANSWERS: Final = 24
 """Most answers of one entry."""
 
-MAX_OCTETS: Final = 4_096
+MAX_BYTES: Final = 4_096
 """Most bytes of the answers of one entry, as the cache of answers counts them: all entries together hold
 4 MB."""
 
@@ -55,7 +55,7 @@ class Memo(Generic[K, V]):
         many or too large."""
         if len(answers) > MAX_ANSWERS or any(answer.failed for answer in answers.values()):
             return
-        if sum(map(cost, answers.values())) > MAX_OCTETS:
+        if sum(map(cost, answers.values())) > MAX_BYTES:
             return
         self._entries[key] = _Entry(tuple(answers.items()), value)
         self._entries.move_to_end(key)

@@ -187,7 +187,7 @@ def _published(
             if number in possible and (counted[mail_id] or number not in missed)
         }
         gives_up = relay.plan.on_doubt == "dead-letter"
-        copies(name, counted, owed, doubts, dead, lambda effect: gives_up and doubts[effect] > 0, found)  # noqa: B023
+        copies(name, counted, owed, doubts, dead, lambda effect: gives_up and doubts[effect] > 0, found)  # noqa: B023 - called at once
     return sum(counted.total() for counted in relay.targets.copies.values())
 
 

@@ -121,6 +121,25 @@ async def test_what_is_done_is_not_repeated_after_a_crash(tmp_path: Path) -> Non
     await next_one.local.stop(5)
 
 
+async def test_a_mail_that_is_done_in_part_and_cannot_be_kept_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = Served(tmp_path, Local(), Local(Temporary("not now", enhanced="4.0.0")))
+
+    def full(write: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(served.local._commits.store, "commit", full)
+        one, _ = served.send()
+        await until(lambda: bool(served.answers))
+    assert [answer.code for answer in served.answers] == [452]
+    (told,) = [record.__dict__ for record in caplog.records if "its client keeps" in record.getMessage()]
+    assert (told["id"], told["outputs"], told["reply"]) == (one.envelope.id, "test_0", 452)
+    assert rows(tmp_path) == 0
+    await served.local.stop(5)
+
+
 async def test_a_mail_that_every_output_refuses_leaves_nothing(tmp_path: Path) -> None:
     served = Served(tmp_path, *(Local(Permanent("never", enhanced="5.2.2")) for _ in range(2)))
     large = tmp_path / "0191c2c8-7c0e-7c3e-8c3e-0191c2c87c0e.eml"

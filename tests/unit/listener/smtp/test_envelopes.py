@@ -4,6 +4,7 @@ and clients on real sockets."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -24,6 +25,9 @@ from listener.intake.accept import Acceptor
 from listener.intake.capture import Capture
 from listener.intake.refusals import Refusals
 from listener.intake.stamp import Intake
+from listener.logs import mail_log
+from listener.logs.format import TextFormat
+from listener.logs.handlers import RotatingHandler
 from listener.monitoring.events import Events
 from listener.smtp.commands import verbs_of
 from listener.smtp.connection.machine import Connection
@@ -152,6 +156,32 @@ async def test_plain(tmp_path: Path) -> None:
     assert envelope.server == f"{HOST}:{running.port}"
     assert envelope.tls is None
     assert envelope.forwarded is None
+
+
+async def test_a_line_that_another_part_holds_does_not_delay_that_of_a_mail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged, ours = tmp_path / "smtp.log", logging.getLogger("smtp_relay")
+
+    def client(wire: Wire) -> None:
+        wire.greet()
+        mail_log.info(logging.getLogger("smtp_relay.mailauth"), "mail authenticated", {"spf": "pass"})
+        deliver(wire)
+        lines = logged.read_text().splitlines()
+        assert [" ".join(line.split()[4:6]) for line in lines] == ["mail authenticated", "mail accepted"]
+
+    handler = RotatingHandler(logged, 0)
+    handler.setFormatter(TextFormat())
+    monkeypatch.setattr(ours, "handlers", [handler])
+    monkeypatch.setattr(ours, "propagate", False)
+    level = ours.level
+    ours.setLevel(logging.INFO)
+    try:
+        async with listening(tmp_path) as running:
+            await running.talk(client)
+    finally:
+        handler.close()
+        ours.setLevel(level)
 
 
 @pytest.mark.parametrize("implicit", [True, False])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from listener.mailauth.dns.memo import MAX_ANSWERS, MAX_OCTETS, Memo
+from listener.mailauth.dns.memo import MAX_ANSWERS, MAX_BYTES, Memo
 from listener.mailauth.dns.resolver import ABSENT, DnsAnswer, Outcome, Question, failed
 
 Answers = dict[Question, DnsAnswer]
@@ -41,7 +41,7 @@ def test_an_answer_that_expired_or_was_asked_for_again_ends_it(memo: Memo[str, i
     [
         {question(): answer(), question(1): failed("no server answered")},
         {question(number): ABSENT for number in range(MAX_ANSWERS + 1)},
-        {question(): answer(b"x" * MAX_OCTETS)},
+        {question(): answer(b"x" * MAX_BYTES)},
     ],
     ids=["a temporary failure", "too many", "too large"],
 )
