@@ -135,7 +135,8 @@ class Transaction:
     recipient_parameters: list[tuple[str, ...]] = field(default_factory=list)
     forwarded: dict[str, str] | None = None
     """The origin of the mail that XFORWARD stated, by attribute in lower case."""
-    refused: RefusedRecipients = field(default_factory=RefusedRecipients)
+    refused: RefusedRecipients | None = None
+    """The recipients given to `refuse` since the last `take_refused`."""
 
     def add(self, recipient: str, parameters: tuple[str, ...]) -> None:
         """RCPT was accepted."""
@@ -144,11 +145,13 @@ class Transaction:
 
     def refuse(self, recipient: str, reply: Reply) -> None:
         """RCPT was refused or deferred."""
+        if self.refused is None:
+            self.refused = RefusedRecipients()
         self.refused.add(recipient, reply)
 
-    def take_refused(self) -> RefusedRecipients:
-        """The recipients given to `refuse` since the last call."""
-        refused, self.refused = self.refused, RefusedRecipients()
+    def take_refused(self) -> RefusedRecipients | None:
+        """The recipients given to `refuse` since the last call; None if there are none."""
+        refused, self.refused = self.refused, None
         return refused
 
     @property

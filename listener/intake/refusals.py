@@ -90,7 +90,7 @@ class Refusals:
     def recipients(self, session: Session, transaction: Transaction) -> None:
         """No recipient follows: log which were refused or deferred, in one line."""
         refused = transaction.take_refused()
-        if not refused.shown:
+        if refused is None:
             return
         about = self._about_mail(session, transaction, refused.first_reply, "rcpt")
         about |= {"refused": refused.refused, "deferred": refused.deferred}

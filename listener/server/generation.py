@@ -161,7 +161,9 @@ class Generation:
             own_clients=listener.name if "max_clients" in listener.own else "",
             own_addresses=listener.name if "max_clients_per_ip" in listener.own else "",
             ipv6_prefix=options.ipv6_prefix,
-            rate=RateLimit(
+            rate=None
+            if options.max_connection_rate is None
+            else RateLimit(
                 options.max_connection_rate,
                 options.ipv6_prefix,
                 self._loop.time,

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 MAX_PATH: Final = 512
 """RFC 5321 section 4.5.3.1.3 says 256 bytes; internationalised addresses (RFC 6531) run longer."""
 
 MAX_DOMAIN: Final = 255  # RFC 5321 section 4.5.3.1.2
+
+_KEPT: Final = 256
+"""Most characters of an argument that is read once and remembered: a client sends many mails with the same
+sender, and to the same recipients."""
 
 _CONTROL: Final = r"\x00-\x1f\x7f-\x9f"
 
@@ -54,6 +59,20 @@ def path_after(keyword: str, argument: str) -> str | None:
     if not colon or (word != keyword and word.strip(" \t").upper() != keyword):
         return None
     return path
+
+
+def read_path(keyword: str, argument: str) -> Path | None:
+    """The path and the parameters of a command's argument, after FROM or TO and its colon; None without
+    them. Raises BadPath."""
+    return (_read_short if len(argument) <= _KEPT else _read)(keyword, argument)
+
+
+def _read(keyword: str, argument: str) -> Path | None:
+    path = path_after(keyword, argument)
+    return None if path is None else parse_path(path)
+
+
+_read_short: Final = lru_cache(maxsize=1_024)(_read)
 
 
 def parse_path(argument: str) -> Path:

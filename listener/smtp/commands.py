@@ -11,7 +11,7 @@ from functions.ids import uuid7
 from listener.api.decision import Reply
 from listener.api.session import Transaction
 from listener.config.smtp import SmtpOptions
-from listener.smtp.address import BadPath, Path, parse_path, path_after, printable
+from listener.smtp.address import BadPath, Path, printable, read_path
 from listener.smtp.auth import auth
 from listener.smtp.connection.machine import Connection
 from listener.smtp.endpoint import UNTOLD, Verb
@@ -86,34 +86,33 @@ def _greet(connection: Connection, argument: str, *, esmtp: bool) -> bool:
         return False
     if connection.idle():
         return False
-    connection.mail.reset()
-    connection.mail.take_forwarded()
+    connection.mail.forget()
     connection.session.greeted(name, esmtp=esmtp)
     return True
 
 
 def mail(connection: Connection, argument: str) -> None:
     """MAIL: RFC 5321 section 4.1.1.2."""
-    limits, session = connection.endpoint.limits, connection.session
+    endpoint, session, mails = connection.endpoint, connection.session, connection.mail
     if not session.helo:
         connection.error(NO_HELO)
         return
-    if connection.mail.transaction is not None:
+    if mails.transaction is not None:
         connection.error(NESTED)
         return
-    if (goodbye := connection.mail.takes_no_more) is not None:
-        connection.finish(goodbye)
+    if endpoint.ending is not None and mails.takes_no_more:
+        connection.finish(endpoint.ending)
         return
-    if limits.max_messages and connection.mail.messages >= limits.max_messages:
+    if 0 < endpoint.limits.max_messages <= mails.messages:
         connection.finish(TOO_MANY_MESSAGES, linger=True)
         return
-    if (reverse_path := path_after("FROM", argument)) is None:
-        connection.error(BAD_MAIL)
-        return
     try:
-        path = parse_path(reverse_path)
+        path = read_path("FROM", argument)
     except BadPath as bad:
         connection.error(BAD_MAIL if bad.parameter else BAD_SENDER)
+        return
+    if path is None:
+        connection.error(BAD_MAIL)
         return
     words: tuple[str, ...] = ()
     if path.parameters:
@@ -121,10 +120,12 @@ def mail(connection: Connection, argument: str) -> None:
         if refusal is not None:
             if refusal is TOO_BIG:
                 transaction = Transaction(uuid7(), path.address)
-                connection.endpoint.refusals.mail(session, transaction, refusal, "mail")
+                endpoint.refusals.mail(session, transaction, refusal, "mail")
             connection.error(refusal)
             return
-    transaction = Transaction(uuid7(), path.address, words, forwarded=connection.mail.take_forwarded())
+    transaction = Transaction(uuid7(), path.address, words)
+    if mails.forwarded is not None:
+        transaction.forwarded = mails.take_forwarded()
     if not path.address.isascii() and not transaction.smtputf8:
         connection.error(NEEDS_UTF8)
         return
@@ -192,16 +193,13 @@ def rcpt(connection: Connection, argument: str) -> None:
     if len(transaction.recipients) >= endpoint.limits.max_recipients:
         connection.mail.refuse_recipient(TOO_MANY_RECIPIENTS)
         return
-    if (forward_path := path_after("TO", argument)) is None:
-        connection.error(BAD_RCPT)
-        return
     try:
-        path = parse_path(forward_path)
+        path = read_path("TO", argument)
     except BadPath as bad:
         connection.error(BAD_RCPT if bad.parameter else BAD_RECIPIENT)
         return
-    if not path.address:
-        connection.error(BAD_RECIPIENT)
+    if path is None or not path.address:
+        connection.error(BAD_RCPT if path is None else BAD_RECIPIENT)
         return
     words: tuple[str, ...] = ()
     if path.parameters:

@@ -191,7 +191,7 @@ class Endpoint:
         self.ehlo = Ehlo(options, hostname, mechanisms=mechanisms, starttls=starttls)
         self._enhanced = not options.hide_enhanced_status_codes
         self.encoded: dict[Reply, bytes] = {DROPPED: b""}
-        """The common replies as bytes; the others are made by `encode`."""
+        """The common replies as bytes; `encode` makes the others."""
 
     @property
     def replaced(self) -> Reply | None:
@@ -236,13 +236,11 @@ class Endpoint:
             connection.abort()
 
     def encode(self, reply: Reply) -> bytes:
-        """A reply as bytes; the common ones are made once."""
-        encoded = self.encoded.get(reply)
-        if encoded is None:
-            code, enhanced, text = reply
-            line = f"{code} {enhanced} {text}\r\n" if enhanced and self._enhanced else f"{code} {text}\r\n"
-            encoded = line.encode("utf-8", "replace")
-            # The reply to a mail that is stored has its id, and does not come again.
-            if len(self.encoded) < 256 and (code, enhanced) != (250, "2.0.0"):
-                self.encoded[reply] = encoded
+        """A reply as bytes; the common ones are in `encoded` from then on."""
+        code, enhanced, text = reply
+        line = f"{code} {enhanced} {text}\r\n" if enhanced and self._enhanced else f"{code} {text}\r\n"
+        encoded = line.encode("utf-8", "replace")
+        # The reply to a mail that is stored has its id, and does not come again.
+        if (code != 250 or enhanced != "2.0.0") and len(self.encoded) < 256:
+            self.encoded[reply] = encoded
         return encoded

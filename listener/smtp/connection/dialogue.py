@@ -20,15 +20,17 @@ def connection_of(endpoint: Endpoint) -> Connection:
 class ShownStream(Stream):
     """A stream that tells what the server writes."""
 
-    __slots__ = ("_tell",)
+    __slots__ = ("_queue", "_tell")
 
     def __init__(self, transport: Any, tell: Callable[[bytes], None]) -> None:
         super().__init__(transport)
         self._tell = tell
+        self._queue = self.write
+        self.write = self._told
 
-    def write(self, data: bytes) -> None:
+    def _told(self, data: bytes) -> None:
         self._tell(data)
-        super().write(data)
+        self._queue(data)
 
 
 class ShownConnection(Connection):
@@ -46,6 +48,9 @@ class ShownConnection(Connection):
     def mail_ended(self, rest: bytes) -> None:
         dialogue.tell("C", f"({self.mail.size} bytes of mail)", session=self.session.id)
         super().mail_ended(rest)
+
+    def _carried_out_alone(self, data: bytes) -> bool:
+        return False  # `_obey` shows it
 
     def _obey(self, line: bytes) -> None:
         if self.state is SASL:

@@ -9,6 +9,7 @@ from typing import Protocol
 from listener.api.decision import Reply
 from listener.api.session import Session, Transaction
 from listener.flows.flow import ConnectionState
+from listener.flows.outcome import DataOutcome
 from listener.intake.accept import ReceivedMail
 from listener.intake.capture import Capture
 from listener.smtp.connection.pending import Pending
@@ -44,12 +45,12 @@ class MailReception:
     __slots__ = (
         "_began",
         "_capture",
-        "_forwarded",
         "_host",
         "_reader",
         "_refused",
         "_started",
         "committing",
+        "forwarded",
         "messages",
         "refused_recipients",
         "transaction",
@@ -65,7 +66,8 @@ class MailReception:
         leaves."""
         self._refused = 0
         """Recipients refused since the last accepted mail, in transactions without an accepted one."""
-        self._forwarded: dict[str, str] | None = None
+        self.forwarded: dict[str, str] | None = None
+        """XFORWARD's attributes for the next mail."""
         self._capture: Capture | None = None
         self._reader: DataReader | None = None
         self._started = 0.0
@@ -85,10 +87,10 @@ class MailReception:
         return len(self.transaction.recipients)
 
     @property
-    def takes_no_more(self) -> Reply | None:
-        """The reply instead of another mail: the configuration is an old one, or the server stops."""
-        endpoint = self._host.endpoint
-        return endpoint.ending if endpoint.retired_until is not None or self.messages else None
+    def takes_no_more(self) -> bool:
+        """True if the endpoint's ending ends this connection before another mail: the configuration is an
+        old one, or the server stops and a mail came in."""
+        return self._host.endpoint.retired_until is not None or self.messages > 0
 
     # -- the envelope ------------------------------------------------------------------------
 
@@ -99,13 +101,11 @@ class MailReception:
 
     def forward(self, attributes: dict[str, str]) -> None:
         """XFORWARD gave these attributes of the next mail; several commands add up."""
-        self._forwarded = {**(self._forwarded or {}), **attributes}
+        self.forwarded = {**(self.forwarded or {}), **attributes}
 
     def take_forwarded(self) -> dict[str, str] | None:
-        """XFORWARD's attributes for the mail that begins; else they are forgotten."""
-        forwarded = self._forwarded
-        if forwarded is not None:
-            self._forwarded = None
+        """XFORWARD's attributes for the mail that begins."""
+        forwarded, self.forwarded = self.forwarded, None
         return forwarded
 
     def refuse_recipient(self, reply: Reply) -> None:
@@ -120,9 +120,15 @@ class MailReception:
             host.reply(reply)
             host.hang_up_after(reply)
 
+    def forget(self) -> None:
+        """Forget the mail in the making, and XFORWARD's attributes for the next (EHLO, STARTTLS)."""
+        self.forwarded = None
+        self.reset()
+
     def reset(self) -> None:
         """Forget the mail in the making (RSET, EHLO, MAIL, STARTTLS)."""
-        self._tell_refused()
+        if self.transaction is not None and self.transaction.refused is not None:
+            self._host.endpoint.refusals.recipients(self._host.session, self.transaction)
         if self._capture is not None:
             self._capture.discard()
             self._capture = None
@@ -130,10 +136,6 @@ class MailReception:
         self.transaction = None
         if self._host.flows is not None:
             self._host.flows.reset()
-
-    def _tell_refused(self) -> None:
-        if self.transaction is not None:
-            self._host.endpoint.refusals.recipients(self._host.session, self.transaction)
 
     def fail(self) -> None:
         """Give the mail up after a fault in the relay's code; the client may retry it."""
@@ -146,7 +148,8 @@ class MailReception:
         """Read the mail from here on."""
         host = self._host
         endpoint, options = host.endpoint, host.endpoint.options
-        self._tell_refused()
+        if self.transaction is not None and self.transaction.refused is not None:
+            endpoint.refusals.recipients(host.session, self.transaction)
         self._capture = capture
         self._reader = DataReader(options.bare_newline, options.max_line_length)
         self._started = endpoint.now
@@ -198,7 +201,10 @@ class MailReception:
         mail = acceptor.received(host.session, transaction, capture, self._began)
         if isinstance(mail, ReceivedMail):
             outcome = host.flows.data(transaction, capture)
-            host.pending.settle(outcome, lambda decided: acceptor.accept(mail, decided, self._answered))
+            if isinstance(outcome, DataOutcome):
+                acceptor.accept(mail, outcome, self._answered)
+            else:
+                host.pending.settle(outcome, lambda decided: acceptor.accept(mail, decided, self._answered))
         else:
             self._answered(mail)
 

@@ -160,8 +160,7 @@ class Connection(SMTP):
 
     def forget(self) -> None:
         """Forget the client's words in clear text, once TLS is active (RFC 3207 section 4.2)."""
-        self.mail.reset()
-        self.mail.take_forwarded()
+        self.mail.forget()
         self.flows.restart()
         self.session.greeted("", esmtp=False)
         self.state = COMMAND
@@ -197,7 +196,8 @@ class Connection(SMTP):
         for reply in answers:
             self.reply(reply)
         for reply in answers:
-            self.hang_up_after(reply)
+            if reply.code == 421:
+                self.hang_up_after(reply)
         self._go_on()
 
     def ready(self) -> None:
@@ -223,14 +223,20 @@ class Connection(SMTP):
 
     def _carried_out_alone(self, data: bytes) -> bool:
         """Execute a command that came alone and whole, as nearly all do. False for all others."""
-        size = len(data)
-        if data.find(b"\n") != size - 1 or not 0 < size <= MAX_LINE or self.stream.paused or self._running:
+        size, stream, endpoint = len(data), self.stream, self.endpoint
+        if data.find(b"\n") != size - 1 or not 0 < size <= MAX_LINE or stream.paused or self._running:
             return False
         self._running = True
-        self._deadline = self.endpoint.now + self._patience
-        self._obey(data[:-2] if data.endswith(b"\r\n") else data[:-1])
+        self._deadline = endpoint.now + self._patience
+        try:
+            endpoint.verbs.carry_out(self, data[:-2] if data.endswith(b"\r\n") else data[:-1])
+        except Exception:
+            self._failed()
         self._running = False
-        self._go_on()
+        if stream.waiting or self._ended or endpoint.ending:
+            self.run()
+        else:
+            stream.flush()
         return True
 
     def run(self) -> None:
@@ -301,14 +307,19 @@ class Connection(SMTP):
             else:
                 self.endpoint.verbs.carry_out(self, line)
         except Exception:
-            log.exception("fault while carrying out a command", extra={"session": self.session.id})
-            self.fail()
+            self._failed()
+
+    def _failed(self) -> None:
+        log.exception("fault while carrying out a command", extra={"session": self.session.id})
+        self.fail()
 
     # -- replies and counts ------------------------------------------------------------------
 
     def reply(self, reply: Reply, times: int = 1) -> None:
         """Queue a reply; it leaves with the others when no more commands wait."""
-        line = self.endpoint.encoded.get(reply) or self.endpoint.encode(reply)
+        line = self.endpoint.encoded.get(reply)
+        if line is None:
+            line = self.endpoint.encode(reply)
         self.stream.write(line if times == 1 else line * times)
 
     def error(self, reply: Reply, mechanism: str = "", user: str | None = None) -> None:

@@ -5,6 +5,7 @@ A `Stream` knows no command. Its connection tells it when to read, write and clo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 MAX_BUFFER: Final = 131_072
@@ -50,6 +51,7 @@ class Stream:
         "paused",
         "transport",
         "waiting",
+        "write",
     )
 
     def __init__(self, transport: Any) -> None:
@@ -63,6 +65,8 @@ class Stream:
         self._skipped = 0
         self._dropped = 0
         self._out: list[bytes] = []
+        self.write: Callable[[bytes], None] = self._out.append
+        """Queues bytes; `flush` sends them. (The list's own method, because every reply passes here.)"""
         self._reading_paused = False
         self._shut = False
 
@@ -145,15 +149,12 @@ class Stream:
 
     # -- output ------------------------------------------------------------------------------
 
-    def write(self, data: bytes) -> None:
-        """Queue bytes; `flush` sends them."""
-        self._out.append(data)
-
     def flush(self) -> None:
         """Send the queued bytes, in one write."""
-        if self._out:
-            data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
-            self._out.clear()
+        out = self._out
+        if out:
+            data = out.pop() if len(out) == 1 else b"".join(out)
+            out.clear()
             if not self._shut:
                 self.transport.write(data)
 
