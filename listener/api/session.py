@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, ClassVar, Protocol
 
-from functions.message.envelope import Tls
+from functions.message.envelope import Client, Tls
 from listener.api.decision import Reply
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -35,6 +35,14 @@ class Session:
     tls: Tls | None = None
     user: str | None = None
     failed_logins: int = 0
+    _client: Client | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def client(self) -> Client:
+        """The client as envelopes have it; its mails share it."""
+        if self._client is None:
+            self._client = Client.made({"ip": self.ip, "port": self.port, "name": self.name})
+        return self._client
 
     @property
     def address(self) -> IPAddress:
@@ -49,10 +57,11 @@ class Session:
     def named(self, name: str, sure: bool = True) -> None:
         """The client's name was found, or `[ip]` if it has none."""
         self.name, self.name_sure = name, sure
+        self._client = None
 
     def reached(self, host: str, port: int | str) -> None:
         """The client connected to this local address."""
-        self.server = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.server = address_text(host, port)
 
     def greeted(self, helo: str, *, esmtp: bool) -> None:
         """The client gave its name; "" forgets the name."""
@@ -83,6 +92,11 @@ class Session:
         if self.user is not None:
             word += "A"
         return word
+
+
+def address_text(host: str, port: int | str) -> str:
+    """A local address as `Session.server` has it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,8 @@ class Capture(ArrivingMail):
 
     def release(self) -> None:
         """The mail is answered: stop counting its memory and disk space. Safe to call more than once."""
-        self._drop_parked()
+        if self._parked is not None:
+            self._drop_parked()
         self._captures.leave(self)
 
     def finish(self, *, hashed: bool = True) -> tuple[Content, str]:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from functions.message.envelope import SCHEMA, Client, Envelope, FlowNotes, Recipient, Refused
+from functions.message.envelope import SCHEMA, Envelope, FlowNotes, Recipient, Refused
 from functions.message.headers import HeaderEdits, is_mailbox_line, separator
 from listener.api.session import Session, Transaction
 from listener.intake.capture import Capture
@@ -110,7 +110,7 @@ class Intake:
                 "parameters": transaction.parameters,
                 "recipients": recipients,
                 "helo": session.helo,
-                "client": Client.made({"ip": session.ip, "port": session.port, "name": session.name}),
+                "client": session.client,
                 "server": session.server,
                 "listener": session.listener,
                 "tls": session.tls,

@@ -209,12 +209,12 @@ def _decided(connection: Connection, credentials: Credentials, began: float, ref
 
 def _failed(connection: Connection, mechanism: str, user: str | None, refusal: Reply) -> None:
     endpoint, session = connection.endpoint, connection.session
-    failures = connection.login_failed()
+    connection.login_failed()
     endpoint.refusals.login(session, mechanism, user)
     endpoint.login_failures.add(session.ip)
     # The delay slows guessing for this client alone; the server serves others meanwhile.
     then = _explain if mechanism == "XOAUTH2" else _refuse
-    connection.pending.pause(FAILURE_DELAY * failures, partial(then, connection, refusal))
+    connection.pending.pause(FAILURE_DELAY * connection.auth_failures, partial(then, connection, refusal))
 
 
 def _explain(connection: Connection, refusal: Reply) -> None:

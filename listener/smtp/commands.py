@@ -123,9 +123,8 @@ def mail(connection: Connection, argument: str) -> None:
                 endpoint.refusals.mail(session, transaction, refusal, "mail")
             connection.error(refusal)
             return
-    transaction = Transaction(uuid7(), path.address, words)
-    if mails.forwarded is not None:
-        transaction.forwarded = mails.take_forwarded()
+    forwarded = None if mails.forwarded is None else mails.take_forwarded()
+    transaction = Transaction(uuid7(), path.address, words, forwarded=forwarded)
     if not path.address.isascii() and not transaction.smtputf8:
         connection.error(NEEDS_UTF8)
         return

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from listener.api.decision import DROPPED, Reply
+from listener.api.session import Session
 from listener.config.listeners import Listener
 from listener.config.peers import trusted
 from listener.config.smtp import SmtpOptions
@@ -28,6 +30,8 @@ from listener.smtp.replies import (
 )
 from listener.smtp.tls.context import ServerTls
 
+log = logging.getLogger("smtp_relay.smtp")
+
 DROP_FACTOR: Final = 4
 """A client may send this multiple of the size limit for a dropped mail; then the connection is cut."""
 
@@ -44,14 +48,19 @@ UNTOLD: Final = frozenset({"PROXY", "\0"})
 class OpenConnection(Protocol):
     """The interface that an endpoint and its commands need from its connections."""
 
+    session: Session
+
     def error(self, reply: Reply) -> None:
         """Answer a bad command."""
 
     def finish(self, reply: Reply | None, *, linger: bool = False) -> None:
         """Answer, then close."""
 
+    def fail(self) -> None:
+        """Answer an unexpected error, and give the mail up."""
+
     def expire(self, now: float) -> None:
-        """Called each second: end an overdue connection. Never raises."""
+        """Called each second: end an overdue connection."""
 
     def drain(self) -> None:
         """The endpoint is ending."""
@@ -76,7 +85,8 @@ class VerbTable:
         return name in self.names
 
     def carry_out(self, connection: OpenConnection, line: bytes) -> None:
-        """Execute one command line, given without its line end."""
+        """Execute one command line, given without its line end. A fault in the relay's code is answered as
+        such, and the mail given up."""
         verb, _, argument = line.partition(b" ")
         handler = self._verbs.get(verb)
         if handler is None:
@@ -98,7 +108,16 @@ class VerbTable:
         except UnicodeDecodeError:
             connection.error(NOT_TEXT)
             return
-        handler(connection, text)
+        try:
+            handler(connection, text)
+        except Exception:  # noqa: BLE001 - `failed` logs it
+            failed(connection)
+
+
+def failed(connection: OpenConnection) -> None:
+    """A line of this connection raised an error, which is being handled: log it, and answer it."""
+    log.exception("fault while carrying out a command", extra={"session": connection.session.id})
+    connection.fail()
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +230,12 @@ class Endpoint:
         self.now = now
         self.refusals.tick()
         for connection in list(self.connections):
-            connection.expire(now)
+            try:
+                connection.expire(now)
+            except Exception:
+                # The others have deadlines too.
+                log.exception("fault at a deadline", extra={"session": connection.session.id})
+                connection.abort()
 
     def drain(self) -> None:
         """Stop: idle connections end now, the others after the mail they are sending."""

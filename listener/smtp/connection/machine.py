@@ -22,7 +22,7 @@ from listener.smtp.connection.opening import Opening, new_session
 from listener.smtp.connection.pending import Pending
 from listener.smtp.connection.state import CLOSED, COMMAND, DATA, PROXY, SASL, TLS, WAIT, ExchangeLines
 from listener.smtp.connection.stream import MAX_LINE, MAX_QUEUED, LineTooLong, Stream
-from listener.smtp.endpoint import Endpoint
+from listener.smtp.endpoint import Endpoint, failed
 from listener.smtp.tls.handshake import HANDSHAKE, Handshake
 
 log = logging.getLogger("smtp_relay.smtp")
@@ -36,29 +36,32 @@ class Connection(SMTP):
     overridden or never called.
     """
 
+    state = WAIT
+    flows: ConnectionState = None  # type: ignore[assignment]  # set by use
+    auth_failures = 0
+    _exchange: ExchangeLines | None = None
+    _deadline = 0.0
+    _errors = 0
+    _idle_commands = 0
+    _running = False
     _ended = False
     """True if the client has closed its side."""
     _queued = False
     """True while it waits for its turn to execute the received commands."""
+    _finished = False
+    """True if the server ends the connection, and there is no mail or answer to give up."""
+
+    stream: Stream
+    session: Session  # type: ignore[assignment]  # the base class names another
+    opening: Opening
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self.loop = endpoint.loop
-        self.stream: Stream = None  # type: ignore[assignment]  # set by connection_made
-        self.session: Session = None  # type: ignore[assignment]  # set by connection_made
-        self.opening: Opening = None  # type: ignore[assignment]  # set by connection_made
-        self.flows: ConnectionState = None  # type: ignore[assignment]  # set by use
         self.pending = Pending(self)
         self.mail = MailReception(self)
-        self.state = WAIT
-        self.auth_failures = 0
-        self._exchange: ExchangeLines | None = None
-        self._deadline = 0.0
         self._patience = endpoint.limits.socket_timeout
-        self._errors = 0
-        self._idle_commands = 0
         self._opened_at = endpoint.now
-        self._running = False
 
     # -- the transport's callbacks -----------------------------------------------------------
 
@@ -103,11 +106,10 @@ class Connection(SMTP):
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is gone; a mail whose last byte came goes on (RFC 5321 section 4.5.4.1)."""
         self.state = CLOSED
-        self.stream.take_rest()
-        if not self.mail.committing:
-            self.mail.reset()
-            self.pending.cancel()
-            self.opening.cancel()
+        if not self._finished:
+            self.stream.take_rest()
+            if not self.mail.committing:
+                self._give_up()
         endpoint = self.endpoint
         endpoint.closed(self)
         if self.opening.leave():
@@ -198,7 +200,10 @@ class Connection(SMTP):
         for reply in answers:
             if reply.code == 421:
                 self.hang_up_after(reply)
-        self._go_on()
+        if self.stream.waiting or self._ended or self.endpoint.ending:
+            self.run()
+        elif not self._running:
+            self.stream.flush()
 
     def ready(self) -> None:
         """The outcome that the client waited for has come: the next line is a command."""
@@ -228,10 +233,7 @@ class Connection(SMTP):
             return False
         self._running = True
         self._deadline = endpoint.now + self._patience
-        try:
-            endpoint.verbs.carry_out(self, data[:-2] if data.endswith(b"\r\n") else data[:-1])
-        except Exception:
-            self._failed()
+        endpoint.verbs.carry_out(self, data[:-2] if data.endswith(b"\r\n") else data[:-1])
         self._running = False
         if stream.waiting or self._ended or endpoint.ending:
             self.run()
@@ -261,13 +263,6 @@ class Connection(SMTP):
     def _go_on_in_turn(self) -> None:
         self._queued = False
         self.run()
-
-    def _go_on(self) -> None:
-        """Execute waiting commands; if there are none, only send queued bytes."""
-        if self.stream.waiting or self._ended or self.endpoint.ending:
-            self.run()
-        elif not self._running:
-            self.stream.flush()
 
     def _carry_out(self) -> bool:
         """Handle the waiting bytes in this state; False if that needs more of them."""
@@ -299,19 +294,15 @@ class Connection(SMTP):
         return ended
 
     def _obey(self, line: bytes) -> None:
-        """Execute one line. A fault in the relay's code is answered as such, and the mail given up."""
+        """Execute one line."""
+        if self.state is not SASL:
+            self.endpoint.verbs.carry_out(self, line)
+            return
+        assert self._exchange is not None
         try:
-            if self.state is SASL:
-                assert self._exchange is not None
-                self._exchange.answer(line)
-            else:
-                self.endpoint.verbs.carry_out(self, line)
-        except Exception:
-            self._failed()
-
-    def _failed(self) -> None:
-        log.exception("fault while carrying out a command", extra={"session": self.session.id})
-        self.fail()
+            self._exchange.answer(line)
+        except Exception:  # noqa: BLE001 - `failed` logs it
+            failed(self)
 
     # -- replies and counts ------------------------------------------------------------------
 
@@ -339,10 +330,9 @@ class Connection(SMTP):
             return True
         return False
 
-    def login_failed(self) -> int:
-        """Count a failed login; returns their number on this connection."""
+    def login_failed(self) -> None:
+        """Count a failed login."""
         self.auth_failures += 1
-        return self.auth_failures
 
     # -- deadlines and the end ---------------------------------------------------------------
 
@@ -352,14 +342,6 @@ class Connection(SMTP):
 
     def expire(self, now: float) -> None:
         """Called each second: end the connection if its deadline passed or DATA is too slow."""
-        try:
-            self._expire(now)
-        except Exception:
-            # The others have deadlines too.
-            log.exception("fault at a deadline", extra={"session": self.session.id})
-            self.abort()
-
-    def _expire(self, now: float) -> None:
         if self.state is WAIT:
             return
         last = self.endpoint.retired_until
@@ -393,13 +375,18 @@ class Connection(SMTP):
         if reply is not None:
             self.reply(reply, 1 if reply.code == 421 else self.mail.replies_due)
         self.state = CLOSED
-        self.mail.reset()
-        self.pending.cancel()
-        self.opening.cancel()
+        self._finished = True
+        self._give_up()
         lingers = self.stream.shut(linger=linger and not self._ended)
         self._deadline = self.endpoint.now + (
             bounds.LINGER if lingers else self.endpoint.limits.close_timeout
         )
+
+    def _give_up(self) -> None:
+        """Forget the mail in the making, and wait for nothing any more."""
+        self.mail.reset()
+        self.pending.cancel()
+        self.opening.cancel()
 
     def abort(self) -> None:
         """End the connection now; queued bytes are lost."""

@@ -6,12 +6,13 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from functions.ids import uuid7
 from listener import proxy
 from listener.api.decision import Reply
-from listener.api.session import Session
+from listener.api.session import Session, address_text
 from listener.flows.flow import ConnectionState
 from listener.mailauth.dns.iprev import FoundName, NameSearch
 from listener.smtp.connection.pending import Pending
@@ -203,7 +204,11 @@ class Opening:
         try:
             flows = host.endpoint.flows.connection(host.session)
             host.use(flows)
-            host.pending.settle(flows.connect(), self._greet)
+            outcome = flows.connect()
+            if outcome is None:
+                self._greet(None)
+            else:
+                host.pending.settle(outcome, self._greet)
         except Exception:
             log.exception("fault while greeting", extra={"session": host.session.id})
             host.finish(CONNECT_FAULT)
@@ -228,17 +233,13 @@ class Opening:
 def new_session(endpoint: Endpoint, transport: Any) -> Session:
     """The facts about a client when its transport is there."""
     ip, port = _address(transport.get_extra_info("peername"))
-    session = Session(
-        id=uuid7(),
-        listener=endpoint.name,
-        ip=ip,
-        port=port,
-        name=f"[{ip}]",
-        server="",
-        lmtp=endpoint.options.lmtp,
-    )
-    session.reached(*_address(transport.get_extra_info("sockname")))
-    return session
+    server = _own_address(transport.get_extra_info("sockname"))
+    return Session(uuid7(), endpoint.name, ip, port, f"[{ip}]", server, lmtp=endpoint.options.lmtp)
+
+
+@lru_cache(maxsize=64)  # a server has few addresses
+def _own_address(end: Any) -> str:
+    return address_text(*_address(end))
 
 
 def _address(end: Any) -> tuple[str, int]:
