@@ -40,11 +40,8 @@ class SlowOutputs:
     def __init__(self) -> None:
         self._until: dict[int, float] = {}
         self._hiccups: dict[int, float] = {}
-
-    @property
-    def any(self) -> bool:
+        self.any = False
         """True if an output was ever slow."""
-        return bool(self._until)
 
     def counts(self, task: Task, now: float) -> bool:
         """True if the output counts as slow."""
@@ -60,6 +57,7 @@ class SlowOutputs:
         if not self.counts(task, now):
             log.warning("a local output is slow", extra={"output": label, "seconds": round(seconds, 3)})
         self._until[place] = now + SLOW_FOR
+        self.any = True
 
 
 class FirstTry(NamedTuple):

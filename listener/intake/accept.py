@@ -120,15 +120,10 @@ class Acceptor:
             decided = self.loop.time()
             self.observer.stage("filters", decided - mail.ended)
         session, transaction = mail.session, mail.transaction
-        taken = tuple(
-            [
-                Recipient.made({"address": address, "flows": flows, "parameters": words})
-                for (address, flows), words in zip(
-                    outcome.recipients, transaction.recipient_parameters, strict=True
-                )
-                if not isinstance(flows, Reply)
-            ]
-        )
+        taken: list[Recipient] = []
+        for (address, flows), words in zip(outcome.recipients, transaction.recipient_parameters, strict=True):
+            if not isinstance(flows, Reply):
+                taken.append(Recipient.made({"address": address, "flows": flows, "parameters": words}))
         if not taken or (outcome.reply is not None and not session.lmtp):
             mail.capture.discard()
             answered(self._refused(mail, outcome))
@@ -137,14 +132,14 @@ class Acceptor:
         envelope = self.intake.envelope(
             session,
             transaction,
-            taken,
+            tuple(taken),
             outcome.notes,
             refused=_refused_recipients(outcome) if some else (),
             size=mail.content.size,
             sha256=mail.sha256,
         )
-        flows = envelope.flows()
-        if self._only is not None and not self._only.issuperset(flows):
+        names = envelope.flows()
+        if self._only is not None and not self._only.issuperset(names):
             mail.capture.discard()
             answered(self._refuse(session, transaction, RECONFIGURED))
             return
@@ -154,9 +149,9 @@ class Acceptor:
                 now = self.loop.time()
                 self.observer.stage("spool", now - decided)
                 self.observer.stage("reply", now - mail.ended)
-            self._log_stored(mail, flows, reply, files)
+            self._log_stored(mail, names, reply, files)
             if reply.code < 300:
-                self.observer.mail_accepted(flows)
+                self.observer.mail_accepted(names)
             else:
                 self.observer.mail_deferred()
             answered(_for_each(outcome, reply) if session.lmtp else (reply,))

@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from functions.message.headers import split_head
+from functions.message.headers import head_size, split_head
 from functions.message.mail import BytesContent, Content, FileContent
 from listener.api.decision import Reply
 from listener.intake.captures import ArrivingMail, Captures
@@ -163,10 +163,11 @@ class Capture(ArrivingMail):
     def _in_memory(self) -> bytes | None:
         """The stored mail; None if memory has no room for it, and a file has it."""
         data = self._gathered()
-        head, body = split_head(data)
-        if len(head) > self._max_header:
+        size = head_size(data)
+        if size > self._max_header:
             self.fail(HEADER_TOO_BIG)
             return b""
+        head, body = data[:size], data[size:]
         if self._parked is not None or not self._captures.keep(self, 2 * len(data)):
             self._write_file(head, body)
             return None

@@ -86,7 +86,7 @@ class Intake:
             # field.
             folded = not head and rest[:1] in (b" ", b"\t")
             return b"\r\n" if folded else kept
-        return fields + separator(head, rest) + kept
+        return fields + kept if head else fields + separator(head, rest) + kept
 
     def envelope(
         self,

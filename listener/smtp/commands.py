@@ -130,7 +130,8 @@ def mail(connection: Connection, argument: str) -> None:
         return
     outcome = connection.flows.mail(transaction)
     if outcome is None:
-        _mail_decided(connection, transaction, None)
+        mails.begin(transaction)
+        connection.reply(SENDER_OK)
     else:
         connection.pending.settle(outcome, partial(_mail_decided, connection, transaction))
 
@@ -216,7 +217,8 @@ def rcpt(connection: Connection, argument: str) -> None:
             return
     outcome = connection.flows.rcpt(transaction, path.address)
     if outcome is None:
-        _rcpt_decided(connection, transaction, path.address, words, None)
+        transaction.add(path.address, words)
+        connection.reply(RECIPIENT_OK)
         return
     connection.pending.settle(outcome, partial(_rcpt_decided, connection, transaction, path.address, words))
 

@@ -97,17 +97,16 @@ class DataReader:
             # Three passes at the speed of C. An expression's matches would cost a hundred times
             # their bytes, and a mail of only CRs could have many.
             piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b" ").replace(b"\n", b"\r\n")
-        self._measure(piece)
+        if self._column + len(piece) <= self._max_line:
+            last = piece.rfind(b"\n")
+            self._column = self._column + len(piece) if last < 0 else len(piece) - last - 1
+        else:
+            self._measure(piece)
         return piece
 
     def _measure(self, piece: bytes) -> None:
         """Look for a line longer than allowed: one backward search for each `max_line` bytes."""
-        size = len(piece)
-        limit = self._max_line
-        if self._column + size <= limit:
-            last = piece.rfind(b"\n")
-            self._column = self._column + size if last < 0 else size - last - 1
-            return
+        size, limit = len(piece), self._max_line
         start = -self._column
         while size - start > limit:
             newline = piece.rfind(b"\n", max(start, 0), start + limit)

@@ -57,7 +57,8 @@ class FileBytes:
         """Write all of it into a file that is at its start. Raises OSError, and Damaged for a mail that
         is not whole."""
         self._write(fd)
-        self.is_in(fd)
+        if self._describer is not None:
+            self.is_in(fd)
 
     def _write(self, fd: int) -> None:
         top, skipped = self._start()

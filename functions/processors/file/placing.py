@@ -150,7 +150,7 @@ class TargetFolder:
         try:
             fd = open_unnamed(f"{self._root}/{name}".rpartition("/")[0])
             try:
-                if not self._clone(fd, content):
+                if content.mail.content.path is None or not self._clone(fd, content):
                     content.write(fd)
                 return self._names.place(name, partial(give_name, fd))
             finally:

@@ -82,8 +82,7 @@ class Connection(SMTP):
         stream, state = self.stream, self.state
         if state is COMMAND and not stream.waiting and self._carried_out_alone(data):
             return
-        if state is DATA and not self._queued and not self.endpoint.turns.busy:
-            self.endpoint.turns.count(self.mail.feed, data)
+        if state is DATA and not self._queued and self.endpoint.turns.take(self.mail.feed, data):
             if self.state is not COMMAND or not stream.waiting:
                 return
         elif state is CLOSED:
@@ -180,7 +179,7 @@ class Connection(SMTP):
     def read_data(self) -> None:
         """The next bytes are a mail."""
         self.state = DATA
-        self.touch()
+        self._deadline = self.endpoint.now + self._patience
 
     def mail_ended(self, rest: bytes) -> None:
         """A mail came in whole; `rest` are the bytes after it."""

@@ -41,11 +41,6 @@ class Turns:
         self._spent = 0.0
         self._renews = False
 
-    @property
-    def busy(self) -> bool:
-        """True if this turn of the loop has no time left for a connection that begins now."""
-        return self._spent >= SHARE
-
     def work(self, stream: Waiting, carry_out: Callable[[], bool], go_on: Callable[[], None]) -> bool:
         """Call `carry_out` while input waits and it returns True. If the time ends first, queue the
         connection, call its `go_on` in its turn, and return True."""
@@ -63,11 +58,17 @@ class Turns:
         self._worked(perf_counter() - began)
         return queued
 
-    def count(self, take: Callable[[bytes], None], data: bytes) -> None:
-        """Call `take` with the data, and count its time to this turn of the loop."""
+    def take(self, take: Callable[[bytes], None], data: bytes) -> bool:
+        """Call `take` with the data, and count its time to this turn of the loop. False, without the call,
+        if the turn has no time left for a connection that begins now."""
+        if self._spent >= SHARE:
+            return False
         began = perf_counter()
         take(data)
-        self._worked(perf_counter() - began)
+        self._spent += perf_counter() - began
+        if self._spent >= SLICE and not self._renews:
+            self._worked(0.0)
+        return True
 
     def _worked(self, seconds: float) -> None:
         self._spent += seconds

@@ -84,13 +84,16 @@ def test_those_that_begin_late_in_a_busy_turn_queue() -> None:
         turns = Turns(asyncio.get_running_loop())
         first, second = Busy(turns, 1, SHARE), Busy(turns, 1, 0.0)
         first.run()
-        assert turns.busy
+        taken: list[bytes] = []
+        assert not turns.take(taken.append, b"mail"), "not in this turn"
         second.run()
         assert second.waiting == 1, "not in this turn"
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert second.waiting == 0
-        assert not turns.busy
+        assert not taken
+        assert turns.take(taken.append, b"mail")
+        assert taken == [b"mail"]
 
     asyncio.run(scenario())
 
