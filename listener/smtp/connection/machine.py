@@ -36,32 +36,32 @@ class Connection(SMTP):
     overridden or never called.
     """
 
-    state = WAIT
-    flows: ConnectionState = None  # type: ignore[assignment]  # set by use
     auth_failures = 0
     _exchange: ExchangeLines | None = None
-    _deadline = 0.0
     _errors = 0
-    _idle_commands = 0
-    _running = False
-    _ended = False
-    """True if the client has closed its side."""
-    _queued = False
-    """True while it waits for its turn to execute the received commands."""
     _finished = False
     """True if the server ends the connection, and there is no mail or answer to give up."""
-
-    stream: Stream
-    session: Session  # type: ignore[assignment]  # the base class names another
-    opening: Opening
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self.loop = endpoint.loop
+        self.stream: Stream = None  # type: ignore[assignment]  # set by connection_made
+        self.session: Session = None  # type: ignore[assignment]  # set by connection_made
+        self.opening: Opening = None  # type: ignore[assignment]  # set by connection_made
+        self.flows: ConnectionState = None  # type: ignore[assignment]  # set by use
         self.pending = Pending(self)
         self.mail = MailReception(self)
+        # Attributes that commands read are the connection's own: those of the class are slower to read.
+        self.state = WAIT
         self._patience = endpoint.limits.socket_timeout
         self._opened_at = endpoint.now
+        self._deadline = 0.0
+        self._idle_commands = 0
+        self._running = False
+        self._ended = False
+        """True if the client has closed its side."""
+        self._queued = False
+        """True while it waits for its turn to execute the received commands."""
 
     # -- the transport's callbacks -----------------------------------------------------------
 
