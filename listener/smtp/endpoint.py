@@ -87,31 +87,39 @@ class VerbTable:
     def carry_out(self, connection: OpenConnection, line: bytes) -> None:
         """Execute one command line, given without its line end. A fault in the relay's code is answered as
         such, and the mail given up."""
-        verb, _, argument = line.partition(b" ")
-        handler = self._verbs.get(verb)
-        if handler is None:
-            if b"\t" in verb:
-                verb, _, argument = line.partition(b"\t")
-            handler = self._verbs.get(verb.upper())
-        if handler is None:
-            if line.startswith(_HTTP):
-                connection.finish(NOT_HTTP, linger=True)
+        try:
+            verb, _, argument = line.partition(b" ")
+            handler = self._verbs.get(verb)
+            if handler is None:
+                if b"\t" in verb:
+                    verb, _, argument = line.partition(b"\t")
+                handler = self._verbs.get(verb.upper())
+            if handler is None:
+                self._refuse(connection, line, verb)
+            elif b"\0" in argument or b"\r" in argument:
+                connection.error(CONTROL_CHARACTERS)
             else:
-                connection.error(DISABLED if verb.upper() in self._known else BAD_COMMAND)
-            return
-        if b"\0" in argument or b"\r" in argument:
-            connection.error(CONTROL_CHARACTERS)
-            return
-        try:
-            # ASCII first, because nearly all arguments are ASCII, and it is faster.
-            text = argument.decode("ascii") if argument.isascii() else argument.decode("utf-8")
-        except UnicodeDecodeError:
-            connection.error(NOT_TEXT)
-            return
-        try:
-            handler(connection, text)
+                # ASCII first, because nearly all arguments are ASCII, and it is faster.
+                text = argument.decode("ascii") if argument.isascii() else _text(argument)
+                if text is None:
+                    connection.error(NOT_TEXT)
+                else:
+                    handler(connection, text)
         except Exception:  # noqa: BLE001 - `failed` logs it
             failed(connection)
+
+    def _refuse(self, connection: OpenConnection, line: bytes, verb: bytes) -> None:
+        if line.startswith(_HTTP):
+            connection.finish(NOT_HTTP, linger=True)
+        else:
+            connection.error(DISABLED if verb.upper() in self._known else BAD_COMMAND)
+
+
+def _text(argument: bytes) -> str | None:
+    try:
+        return argument.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
 
 
 def failed(connection: OpenConnection) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.smtp.address import BadPath, parse_path
+from listener.smtp.address import BadPath, Path, parse_path, read_path
 
 
 @pytest.mark.parametrize(
@@ -95,3 +95,17 @@ def test_blanks_cost_no_more_than_their_number(argument: str) -> None:
         return (time.perf_counter() - started) / times
 
     assert min(seconds(5) for _ in range(5)) < 0.005
+
+
+@pytest.mark.parametrize("padding", [0, 300])  # a long argument is not remembered
+def test_an_argument_is_read_the_same_each_time(padding: int) -> None:
+    blanks = " " * padding
+    for _ in range(2):
+        assert read_path("FROM", f"FROM:<a@b>{blanks} SIZE=1") == Path("a@b", (("SIZE", "1"),))
+        assert read_path("FROM", f" from :<a@b>{blanks}") == Path("a@b", ())
+        assert read_path("TO", f"FROM:<a@b>{blanks}") is None
+        assert read_path("TO", f"<a@b>{blanks}") is None
+        for argument, parameter in ((f"FROM:<a b>{blanks}", ""), (f"FROM:<a@b>{blanks} =", "=")):
+            with pytest.raises(BadPath) as bad:
+                read_path("FROM", argument)
+            assert bad.value.parameter == parameter
