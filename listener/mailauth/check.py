@@ -249,7 +249,11 @@ def _hash_body(mail: MailSource, header: _Header) -> BodyHashes:
     if bodies:
         # The empty line belongs to neither header nor body (RFC 5322 section 2.1).
         skip = len(mail.head) + (0 if mail.head.endswith(b"\r\n\r\n") else 2)
-        for chunk in mail.chunks(_CHUNK):
+        chunks = mail.chunks(_CHUNK)
+        if mail.size <= _CHUNK:
+            bodies.take(b"".join(chunks)[skip:])
+            return bodies
+        for chunk in chunks:
             if skip < len(chunk):
                 bodies.feed(chunk[skip:] if skip else chunk)
             skip = max(skip - len(chunk), 0)

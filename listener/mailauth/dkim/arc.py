@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from functions.message.canon import CRLF
 from listener.mailauth.dkim import keys
-from listener.mailauth.dkim.digests import BodyHashes, body_hash, header_digest, sealed_form
+from listener.mailauth.dkim.digests import BodyHashes, header_digest, sealed_form
 from listener.mailauth.dkim.fields import HeaderBlock, HeaderField
 from listener.mailauth.dkim.signature import (
     Signature,
@@ -69,7 +69,7 @@ class Chain:
             self._error = str(error)
         # Older message signatures only show where the mail was changed. They do not justify hashing
         # the body again, so those with other body hashes are skipped.
-        self.body_hashes: Final = [body_hash(self._sets[-1].message_signature)] if self._sets else []
+        self.body_hashes: Final = [self._sets[-1].message_signature.covers] if self._sets else []
 
     @property
     def keys(self) -> int:
@@ -128,7 +128,7 @@ class Chain:
 
     def _result(self, verdict: ArcVerdict, reason: str = "", oldest_pass: int | None = None) -> ArcResult:
         last = self._sets[-1].seal
-        return ArcResult(verdict, reason, len(self._sets), oldest_pass, last.domain, last.selector)
+        return ArcResult(verdict, reason, len(self._sets), oldest_pass, last.terms.domain, last.terms.selector)
 
     def _verify_seals(self, instances: Iterable[int], answers: Mapping[Question, DnsAnswer]) -> bool:
         """Section 5.2 step 6. True when the seals hold, apart from keys that are temporarily unavailable.
@@ -159,7 +159,7 @@ class Chain:
     def _verify_message(
         self, signature: Signature, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes
     ) -> None:
-        if bodies.digest(body_hash(signature)) != signature.body_hash:
+        if bodies.digest(signature.covers) != signature.body_hash:
             raise SignatureError("fail", "body hash did not verify")
         self._check(signature, header_digest(self._block, signature), answers)
 
@@ -173,7 +173,7 @@ class Chain:
             try:
                 key = keys.parse(record)
                 check_key(signature, key, self._rules)
-                if key.verifies(signature.value, digest, signature.hash_name):
+                if key.verifies(signature.value, digest, signature.terms.hash_name):
                     return
                 fault = SignatureError("fail", "signature did not verify")
             except keys.KeyRecordError as error:
@@ -234,7 +234,7 @@ def _instance_of(signature: Signature) -> tuple[int, Signature]:
     instance = signature.tags[b"i"]
     if not _INSTANCE.fullmatch(instance):
         raise _ChainError("i= is not an instance number")
-    if signature.hash_name == "sha1":
+    if signature.terms.hash_name == "sha1":
         raise _ChainError("rsa-sha1 is not accepted")
     return int(instance), signature
 
