@@ -13,14 +13,16 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
-from functions.message.addresses import authors_of
 from functions.message.headers import head_size
-from listener.mailauth import bimi, dmarc, spf
+from listener.mailauth import bimi, conclusions, dmarc, spf
+from listener.mailauth.authors import Authors, authors
+from listener.mailauth.conclusions import Conclusions
 from listener.mailauth.dkim.arc import Chain
 from listener.mailauth.dkim.digests import BodyHashes
-from listener.mailauth.dkim.fields import MAX_FIELDS, HeaderBlock
+from listener.mailauth.dkim.fields import HeaderBlock
 from listener.mailauth.dkim.verify import KeyRules, Signatures
 from listener.mailauth.dmarc import Identifiers, Walk
+from listener.mailauth.dns.memo import Memo
 from listener.mailauth.dns.resolver import (
     AnswerMissing,
     Deadline,
@@ -109,6 +111,8 @@ class Checks:
     explain: bool = False
     time_limit: float = TIME_LIMIT
     max_queries: int = MAX_QUERIES
+    conclusions: Conclusions = field(default_factory=Memo, compare=False, repr=False)
+    """What these checks concluded for the last senders."""
 
 
 class _Header:
@@ -160,12 +164,39 @@ def begin(
             header = _Header(mail.head, checks, now)
             read = header, _hash_body(mail, header)
             if header.keys <= THREAD_SIGNATURES:
-                return _at_once(_conclude(sender, KnownAnswers(resolver), checks, *read))
+                return _known(sender, resolver, checks, *read)
     except AnswerMissing:
         pass  # the DNS has to be asked
     except Exception:  # noqa: BLE001 - a stranger's mail caused the error
         return _failed(sender, checks)
     return _begun(mail, sender, resolver, checks, now, read)
+
+
+def _known(sender: Sender, resolver: Resolver, checks: Checks, header: _Header, bodies: BodyHashes) -> Report:
+    """The report of a small mail. Raises AnswerMissing if the DNS has to be asked."""
+    known = KnownAnswers(resolver)
+    key: conclusions.Key | None = None
+    chain, signatures, domains = header.chain, header.signatures, header.authors.domains
+    if (chain is None or not chain.keys) and header.authors.complete and len(domains) <= 1:
+        answers = {question: known.known(question) for question in signatures.questions}
+        dkim = signatures.judge(answers, bodies)
+        key = conclusions.key_of(sender, domains, bimi.selector_of(header.block), dkim)
+        found = None if key is None else checks.conclusions.get(key, resolver.known)
+        if found is not None:
+            return Report(
+                spf=found.spf.of_another(sender.reverse_path, sender.helo, sender.ip),
+                dkim=dkim,
+                signatures=signatures.count,
+                arc=chain.verdict_without_keys if chain else None,
+                dmarc=found.dmarc,
+                bimi=found.bimi,
+                received=header.received,
+            )
+    report = _at_once(_conclude(sender, known, checks, header, bodies))
+    if key is not None:
+        concluded = conclusions.Conclusion(report.spf, report.dmarc, report.bimi)
+        conclusions.keep(checks.conclusions, key, known.answers, concluded)
+    return report
 
 
 def _at_once(steps: Coroutine[Any, Any, T]) -> T:
@@ -352,30 +383,3 @@ def _failed(sender: Sender, checks: Checks) -> Report:
         bimi=None,
         received=(),
     )
-
-
-MAX_DOMAINS: Final = 8
-"""Most author domains to check (RFC 9989 section 11.5 asks for a bound)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Authors:
-    """`domains` in order, each once; `fields` counts From fields. `complete` is false when a bound cut
-    the list."""
-
-    domains: tuple[str, ...]
-    fields: int
-    complete: bool
-
-
-def authors(block: HeaderBlock) -> Authors:
-    """All author domains of a mail (RFC 9989 section 5.3.1), first those that the mail is signed for
-    and shown with.
-
-    The parser is lenient, because it must find every author that a mail client might show.
-    Otherwise a From field that only people can parse would bypass DMARC.
-    """
-    found = authors_of(block.head)
-    domains = found.possible_domains
-    complete = found.complete and len(domains) <= MAX_DOMAINS and len(block.fields) < MAX_FIELDS
-    return Authors(domains[:MAX_DOMAINS], found.fields, complete)

@@ -16,9 +16,19 @@ MAX_VALUE: Final = 160
 _MAX_DEPTH: Final = 5  # most nested comments
 _COMMENT: Final = re.compile(rb"\([^()]*\)")
 _FROM_COMMENT: Final = re.compile(rb"\s*from\s+[^\s()]+\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)", re.IGNORECASE)
+# The form that most servers write, in plain ASCII and with comments that hold no others.
+_WORD: Final = rb"([!-'*-:<-~]++)"
+_NOTE: Final = rb"(?:[ \t]++\([\t -'*-~]*+\))?+"
+_USUAL: Final = re.compile(
+    rb"from[ \t]++%b(?:[ \t]++\(([\t -'*-~]*+)\))?+[ \t]++by[ \t]++%b%b[ \t]++with[ \t]++%b%b"
+    rb"[ \t]++id[ \t]++%b%b(?:[ \t]++for[ \t]++%b)?+[ \t]*+;([\t -:<-~]*+)"
+    % (_WORD, _WORD, _NOTE, _WORD, _NOTE, _WORD, _NOTE, _WORD)
+)
 _CLAUSES: Final[Mapping[bytes, str]] = {
     name.encode(): name for name in ("from", "by", "via", "with", "id", "for")
 }
+
+_USUAL_NAMES: Final = ("from", "by", "with", "id", "for")
 
 
 def received_chain(block: HeaderBlock) -> tuple[dict[str, str], ...]:
@@ -28,6 +38,27 @@ def received_chain(block: HeaderBlock) -> tuple[dict[str, str], ...]:
 
 
 def _hop(value: bytes) -> dict[str, str]:
+    usual = _USUAL.fullmatch(value)
+    return _any_hop(value) if usual is None else _usual_hop(usual.groups()) or _any_hop(value)
+
+
+def _usual_hop(groups: tuple[bytes | None, ...]) -> dict[str, str] | None:
+    """The hop of a field in the usual form; None if a word has more than one meaning."""
+    sender, comment, by, protocol, number, recipient, date = groups
+    hop: dict[str, str] = {}
+    for name, word in zip(_USUAL_NAMES, (sender, by, protocol, number, recipient), strict=True):
+        if word is not None:
+            if word.lower() in _CLAUSES:
+                return None
+            hop[name] = word[:MAX_VALUE].decode()
+    if comment is not None:
+        hop["fromComment"] = b" ".join(comment.split())[:MAX_VALUE].decode()
+    if date and (text := b" ".join(date.split())):
+        hop["date"] = text[:MAX_VALUE].decode()
+    return hop
+
+
+def _any_hop(value: bytes) -> dict[str, str]:
     hop: dict[str, str] = {}
     clauses, semicolon, date = value.rpartition(b";")
     if not semicolon:

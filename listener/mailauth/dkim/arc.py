@@ -35,6 +35,8 @@ _INSTANCE: Final = re.compile(rb"[1-9][0-9]?")
 _RESULTS_INSTANCE: Final = re.compile(rb"[ \t\r\n]*i[ \t\r\n]*=[ \t\r\n]*([1-9][0-9]?)[ \t\r\n]*;")
 
 
+_NO_CHAIN: Final = ArcResult("none")
+
 _T = TypeVar("_T")
 
 
@@ -98,7 +100,7 @@ class Chain:
     @property
     def verdict_without_keys(self) -> ArcResult:
         """The verdict if there is no chain, or none that can be read."""
-        return ArcResult("fail", self._error) if self._error else ArcResult("none")
+        return ArcResult("fail", self._error) if self._error else _NO_CHAIN
 
     def judge_newest(self, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes) -> ArcResult | None:
         """The verdict if the newest set decides it, else None: then the older sets decide."""
@@ -128,7 +130,9 @@ class Chain:
 
     def _result(self, verdict: ArcVerdict, reason: str = "", oldest_pass: int | None = None) -> ArcResult:
         last = self._sets[-1].seal
-        return ArcResult(verdict, reason, len(self._sets), oldest_pass, last.terms.domain, last.terms.selector)
+        return ArcResult(
+            verdict, reason, len(self._sets), oldest_pass, last.terms.domain, last.terms.selector
+        )
 
     def _verify_seals(self, instances: Iterable[int], answers: Mapping[Question, DnsAnswer]) -> bool:
         """Section 5.2 step 6. True when the seals hold, apart from keys that are temporarily unavailable.

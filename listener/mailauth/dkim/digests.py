@@ -97,8 +97,11 @@ class BodyHashes:
     def take(self, body: bytes) -> None:
         """Take the whole body at once."""
         first = self._wanted[0]
-        one = len(self._wanted) == 1 or all([wanted == first for wanted in self._wanted])
-        if one and first.length is None and is_canonical(body, first.canon):
+        if (
+            self._wanted.count(first) == len(self._wanted)
+            and first.length is None
+            and is_canonical(body, first.canon)
+        ):
             self._digest = _HASHES[first.hash_name](body, usedforsecurity=False).digest()
             return
         self.feed(body)

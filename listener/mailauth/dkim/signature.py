@@ -79,7 +79,12 @@ class Signature:
     __slots__ = ("body_hash", "expires", "field", "length", "signed_at", "tags", "terms", "value")
 
     def __init__(
-        self, field: HeaderField, found: dict[bytes, bytes], terms: Terms, value: bytes, body_hash: bytes | None
+        self,
+        field: HeaderField,
+        found: dict[bytes, bytes],
+        terms: Terms,
+        value: bytes,
+        body_hash: bytes | None,
     ) -> None:
         self.field = field
         self.tags = found

@@ -70,7 +70,9 @@ class Signatures:
             return self._judged[1]
         found = tuple(
             [
-                self._judge(item, answers[item.terms.question], bodies) if isinstance(item, Signature) else item
+                self._judge(item, answers[item.terms.question], bodies)
+                if isinstance(item, Signature)
+                else item
                 for item in self._items
             ]
         )

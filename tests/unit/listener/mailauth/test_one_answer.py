@@ -22,7 +22,8 @@ from functions.message.mime import read_parts
 from functions.processors.mailer.message import OutgoingMessage
 from functions.processors.mailer.output import author_domain
 from listener.intake.capture import Capture
-from listener.mailauth.check import MAX_DOMAINS, BytesSource, Checks, authors, check
+from listener.mailauth.authors import MAX_DOMAINS, authors
+from listener.mailauth.check import BytesSource, Checks, check
 from listener.mailauth.dkim.fields import HeaderBlock
 from listener.mailauth.dns.domains import normal
 from listener.mailauth.dns.zone import MemoryResolver
