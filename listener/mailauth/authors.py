@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from functions.message.addresses import authors_of
@@ -22,6 +23,9 @@ class Authors:
     complete: bool
 
 
+_KEPT: Final = 256  # bytes; no longer From fields are kept
+
+
 def authors(block: HeaderBlock) -> Authors:
     """All author domains of a mail (RFC 9989 section 5.3.1), first those that the mail is signed for
     and shown with.
@@ -29,7 +33,21 @@ def authors(block: HeaderBlock) -> Authors:
     The parser is lenient, because it must find every author that a mail client might show.
     Otherwise a From field that only people can parse would bypass DMARC.
     """
-    found = authors_of(block.head)
+    if block.plain and len(block.fields) < MAX_FIELDS:
+        # No line is left that only a lenient reader takes for a From field.
+        values = tuple([field.value for field in block.by_name.get(b"from", ())])
+        if sum(map(len, values)) <= _KEPT:
+            return _of_fields(values)
+    return _of_head(block.head, len(block.fields))
+
+
+@lru_cache(maxsize=1_024)  # authors write again
+def _of_fields(values: tuple[bytes, ...]) -> Authors:
+    return _of_head(b"".join([b"From:" + value + b"\r\n" for value in values]), len(values))
+
+
+def _of_head(head: bytes, fields: int) -> Authors:
+    found = authors_of(head)
     domains = found.possible_domains
-    complete = found.complete and len(domains) <= MAX_DOMAINS and len(block.fields) < MAX_FIELDS
+    complete = found.complete and len(domains) <= MAX_DOMAINS and fields < MAX_FIELDS
     return Authors(domains[:MAX_DOMAINS], found.fields, complete)

@@ -151,32 +151,36 @@ class BodyHashes:
 def header_digest(block: HeaderBlock, signature: Signature) -> bytes:
     """The digest that b= signs: the fields of h=, each name's from the bottom up, then the
     signature's own field with an empty b= (sections 3.7 and 5.4.2)."""
-    own = signature.field
-    unused: dict[bytes, list[HeaderField]] = {}
+    own, terms = signature.field, signature.terms
+    fields_of = block.by_name.get
+    taken: dict[bytes, int] = {}
+    others: list[HeaderField] | None = None
     chosen: list[HeaderField] = []
-    for name in signature.terms.headers:
-        left = unused.get(name)
-        if left is None:
-            left = unused[name] = block.named(name).copy()
-            if name == own.name:  # a signature never signs itself among the fields of h= (section 3.5)
-                left.remove(own)
-        if left:
-            chosen.append(left.pop())
-    if signature.terms.header_canon == "relaxed":
+    for name in terms.headers:
+        fields = fields_of(name)
+        if fields is None:
+            continue
+        if name == own.name:  # a signature never signs itself among the fields of h= (section 3.5)
+            if others is None:
+                others = [field for field in fields if field is not own]
+            fields = others
+        count = taken[name] = taken.get(name, 0) + 1
+        if count <= len(fields):
+            chosen.append(fields[-count])
+    if terms.header_canon == "relaxed":
         signed = _relaxed([*chosen, HeaderField(own.name, b"", without_signature(own.value))])
     else:
         signed = CRLF.join([*(field.raw for field in chosen), sealed_form(own, relaxed=False)])
-    return _HASHES[signature.terms.hash_name](signed, usedforsecurity=False).digest()
+    return _HASHES[terms.hash_name](signed, usedforsecurity=False).digest()
 
 
-def _relaxed(fields: Iterable[HeaderField]) -> bytes:
+def _relaxed(fields: Sequence[HeaderField]) -> bytes:
     """The relaxed form of fields (section 3.4.2), all in one pass, joined by CRLF. Blanks follow each CRLF in
     a field of a HeaderBlock, and none follows the CRLF between two fields."""
-    pieces: list[bytes] = []
-    for field in fields:
-        value = field.value.lstrip(b" \t")
-        pieces.append(field.relaxed if value.startswith(CRLF) else field.name + b":" + value)
-    text = CRLF.join(pieces).replace(b"\r\n ", b" ").replace(b"\r\n\t", b" ")
+    text = CRLF.join([field.name + b":" + field.value.lstrip(b" \t") for field in fields])
+    if b":\r\n" in text:  # a value may begin with a line end
+        return CRLF.join([field.relaxed for field in fields])
+    text = text.replace(b"\r\n ", b" ").replace(b"\r\n\t", b" ")
     return squeezed(text).replace(b" \r\n", CRLF).rstrip(b" ")
 
 

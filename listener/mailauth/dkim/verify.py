@@ -10,7 +10,7 @@ from typing import Final
 from listener.mailauth.dkim import keys
 from listener.mailauth.dkim.digests import BodyHashes, header_digest
 from listener.mailauth.dkim.fields import HeaderBlock, HeaderField
-from listener.mailauth.dkim.signature import Signature, SignatureError, check_time, parse_dkim
+from listener.mailauth.dkim.signature import BodyHash, Signature, SignatureError, check_time, parse_dkim
 from listener.mailauth.dns.resolver import DnsAnswer, Outcome, Question
 from listener.mailauth.results import DkimVerdict, SignatureResult
 
@@ -39,14 +39,19 @@ class Signatures:
     def __init__(self, block: HeaderBlock, rules: KeyRules, now: float) -> None:
         self._block = block
         self._rules = rules
-        fields = block.named(b"dkim-signature")
+        fields = block.by_name.get(b"dkim-signature", ())
         self.count: Final = len(fields)
-        self._items = [self._read(field, now) for field in fields[:MAX_SIGNATURES]]
-        readable = [item for item in self._items if isinstance(item, Signature)]
-        self.questions: Final = [signature.terms.question for signature in readable]
+        self._items: list[Signature | SignatureResult] = []
+        self.questions: Final[list[Question]] = []
         """The keys needed."""
-        self.body_hashes: Final = [signature.covers for signature in readable]
+        self.body_hashes: Final[list[BodyHash]] = []
         """The hashes of the body needed."""
+        for field in fields[:MAX_SIGNATURES]:
+            item = self._read(field, now)
+            self._items.append(item)
+            if isinstance(item, Signature):
+                self.questions.append(item.terms.question)
+                self.body_hashes.append(item.covers)
         self._judged: tuple[list[DnsAnswer], tuple[SignatureResult, ...]] | None = None
 
     def _read(self, field: HeaderField, now: float) -> Signature | SignatureResult:
