@@ -38,15 +38,16 @@ def authors(block: HeaderBlock) -> Authors:
         values = tuple([field.value for field in block.by_name.get(b"from", ())])
         if sum(map(len, values)) <= _KEPT:
             return _of_fields(values)
-    return _of_head(block.head, len(block.fields))
+    return of_head(block.head, len(block.fields))
 
 
 @lru_cache(maxsize=1_024)  # authors write again
 def _of_fields(values: tuple[bytes, ...]) -> Authors:
-    return _of_head(b"".join([b"From:" + value + b"\r\n" for value in values]), len(values))
+    return of_head(b"".join([b"From:" + value + b"\r\n" for value in values]), len(values))
 
 
-def _of_head(head: bytes, fields: int) -> Authors:
+def of_head(head: bytes, fields: int) -> Authors:
+    """The authors of a header block with this number of fields, searched for."""
     found = authors_of(head)
     domains = found.possible_domains
     complete = found.complete and len(domains) <= MAX_DOMAINS and fields < MAX_FIELDS

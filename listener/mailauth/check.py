@@ -160,9 +160,10 @@ def begin(
     now = time.time() if now is None else now
     read: _Read | None = None
     try:
-        if mail.size <= THREAD_SIZE and len(mail.head) <= THREAD_HEAD:
-            header = _Header(mail.head, checks, now)
-            read = header, _hash_body(mail, header)
+        head = mail.head
+        if mail.size <= THREAD_SIZE and len(head) <= THREAD_HEAD:
+            header = _Header(head, checks, now)
+            read = header, _hash_body(mail, head, header)
             if header.keys <= THREAD_SIGNATURES:
                 return _known(sender, resolver, checks, *read)
     except AnswerMissing:
@@ -174,12 +175,11 @@ def begin(
 
 def _known(sender: Sender, resolver: Resolver, checks: Checks, header: _Header, bodies: BodyHashes) -> Report:
     """The report of a small mail. Raises AnswerMissing if the DNS has to be asked."""
-    known = KnownAnswers(resolver)
     key: conclusions.Key | None = None
     chain, signatures, domains = header.chain, header.signatures, header.authors.domains
     if (chain is None or not chain.keys) and header.authors.complete and len(domains) <= 1:
-        answers = {question: known.known(question) for question in signatures.questions}
-        dkim = signatures.judge(answers, bodies)
+        ask = KnownAnswers(resolver).known
+        dkim = signatures.judge({question: ask(question) for question in signatures.questions}, bodies)
         key = conclusions.key_of(sender, domains, bimi.selector_of(header.block), dkim)
         found = None if key is None else checks.conclusions.get(key, resolver.known)
         if found is not None:
@@ -192,6 +192,7 @@ def _known(sender: Sender, resolver: Resolver, checks: Checks, header: _Header, 
                 bimi=found.bimi,
                 received=header.received,
             )
+    known = KnownAnswers(resolver)
     report = _at_once(_conclude(sender, known, checks, header, bodies))
     if key is not None:
         concluded = conclusions.Conclusion(report.spf, report.dmarc, report.bimi)
@@ -228,9 +229,10 @@ async def _check_large(
     mail: MailSource, sender: Sender, resolver: Resolver, checks: Checks, now: float
 ) -> Report:
     """A thread hashes the body while the DNS is asked, and does all work on a big header."""
-    big_head = len(mail.head) > THREAD_HEAD
-    header = await _run(big_head, _Header, mail.head, checks, now)
-    reading = asyncio.create_task(asyncio.to_thread(_hash_body, mail, header))
+    head = mail.head
+    big_head = len(head) > THREAD_HEAD
+    header = await _run(big_head, _Header, head, checks, now)
+    reading = asyncio.create_task(asyncio.to_thread(_hash_body, mail, head, header))
     try:
         asked = await _ask(sender, resolver, checks, header)
     finally:
@@ -275,11 +277,11 @@ async def _judge(
     )
 
 
-def _hash_body(mail: MailSource, header: _Header) -> BodyHashes:
+def _hash_body(mail: MailSource, head: bytes, header: _Header) -> BodyHashes:
     bodies = header.body_hashes()
     if bodies:
         # The empty line belongs to neither header nor body (RFC 5322 section 2.1).
-        skip = len(mail.head) + (0 if mail.head.endswith(b"\r\n\r\n") else 2)
+        skip = len(head) + (0 if head.endswith(b"\r\n\r\n") else 2)
         chunks = mail.chunks(_CHUNK)
         if mail.size <= _CHUNK:
             bodies.take(b"".join(chunks)[skip:])

@@ -18,17 +18,10 @@ MAX_SIGNATURES: Final = 4
 """Most signatures of a mail of which something is kept."""
 
 
-class Key(NamedTuple):
-    """All that a conclusion follows from beside the answers and the options of the checks, if no record has
-    a macro of SPF. `claimed` is the domain of the reverse-path, or the name in HELO; `authors` has at most
-    one domain."""
-
-    ip: str
-    claimed: str
-    null_sender: bool
-    authors: tuple[str, ...]
-    selector: str
-    signatures: tuple[tuple[str, str, bool], ...]
+Key = tuple[str, str, bool, tuple[str, ...], str, tuple[tuple[str, str, bool], ...]]
+"""All that a conclusion follows from beside the answers and the options of the checks, if no record has a
+macro of SPF: the client's address, the domain of the reverse-path (or the name in HELO, which the flag says),
+the author's domain, the selector of BIMI, and the signatures."""
 
 
 class Conclusion(NamedTuple):
@@ -58,7 +51,7 @@ def key_of(
         if one.verdict == "temperror":
             return None
         found.append((one.verdict, one.domain, one.unsigned_octets > 0))
-    return Key(sender.ip, claimed, not path, authors, selector, tuple(found))
+    return sender.ip, claimed, not path, authors, selector, tuple(found)
 
 
 def keep(memo: Conclusions, key: Key, answers: dict[Question, DnsAnswer], found: Conclusion) -> None:
