@@ -133,8 +133,8 @@ def test_variants_of_the_usual_form_are_read_as_any_other(parts: list[tuple[byte
 
 def test_most_fields_have_the_usual_form() -> None:
     value = (
-        b"from mta7.client.example (mta7.client.example [192.0.2.7]) by mx.client.example (Postfix) with ESMTPS"
-        b" id 4XyZ1234\tfor <bob@receiver.example>; Mon,  5 Jan 2026 10:00:00 +0000 (UTC)"
+        b"from mta7.client.example (mta7.client.example [192.0.2.7]) by mx.client.example (Postfix) with"
+        b" ESMTPS id 4XyZ1234\tfor <bob@receiver.example>; Mon,  5 Jan 2026 10:00:00 +0000 (UTC)"
     )
     usual = received._USUAL.fullmatch(value)
     assert usual is not None
