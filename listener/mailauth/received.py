@@ -17,18 +17,16 @@ _MAX_DEPTH: Final = 5  # most nested comments
 _COMMENT: Final = re.compile(rb"\([^()]*\)")
 _FROM_COMMENT: Final = re.compile(rb"\s*from\s+[^\s()]+\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)", re.IGNORECASE)
 # The form that most servers write, in plain ASCII and with comments that hold no others.
-_WORD: Final = rb"([!-'*-:<-~]++)"
-_NOTE: Final = rb"(?:[ \t]++\([\t -'*-~]*+\))?+"
+_WORD: Final = r"((?!(?i:from|by|via|with|id|for)[ \t;])[!-'*-:<-~]++)"
+_NOTE: Final = r"(?:[ \t]++\([\t -'*-~]*+\))?+"
 _USUAL: Final = re.compile(
-    rb"from[ \t]++%b(?:[ \t]++\(([\t -'*-~]*+)\))?+[ \t]++by[ \t]++%b%b[ \t]++with[ \t]++%b%b"
-    rb"[ \t]++id[ \t]++%b%b(?:[ \t]++for[ \t]++%b)?+[ \t]*+;([\t -:<-~]*+)"
-    % (_WORD, _WORD, _NOTE, _WORD, _NOTE, _WORD, _NOTE, _WORD)
+    rf"from[ \t]++{_WORD}(?:[ \t]++\(([\t -'*-~]*+)\))?+[ \t]++by[ \t]++{_WORD}{_NOTE}"
+    rf"[ \t]++with[ \t]++{_WORD}{_NOTE}[ \t]++id[ \t]++{_WORD}{_NOTE}(?:[ \t]++for[ \t]++{_WORD})?+"
+    rf"[ \t]*+;([\t -:<-~]*+)"
 )
 _CLAUSES: Final[Mapping[bytes, str]] = {
     name.encode(): name for name in ("from", "by", "via", "with", "id", "for")
 }
-
-_USUAL_NAMES: Final = ("from", "by", "with", "id", "for")
 
 
 def received_chain(block: HeaderBlock) -> tuple[dict[str, str], ...]:
@@ -38,23 +36,25 @@ def received_chain(block: HeaderBlock) -> tuple[dict[str, str], ...]:
 
 
 def _hop(value: bytes) -> dict[str, str]:
-    usual = _USUAL.fullmatch(value)
-    return _any_hop(value) if usual is None else _usual_hop(usual.groups()) or _any_hop(value)
+    usual = _USUAL.fullmatch(value.decode("latin-1"))
+    return _any_hop(value) if usual is None else _usual_hop(*usual.groups())
 
 
-def _usual_hop(groups: tuple[bytes | None, ...]) -> dict[str, str] | None:
-    """The hop of a field in the usual form; None if a word has more than one meaning."""
-    sender, comment, by, protocol, number, recipient, date = groups
-    hop: dict[str, str] = {}
-    for name, word in zip(_USUAL_NAMES, (sender, by, protocol, number, recipient), strict=True):
-        if word is not None:
-            if word.lower() in _CLAUSES:
-                return None
-            hop[name] = word[:MAX_VALUE].decode()
+def _usual_hop(
+    sender: str, comment: str | None, by: str, protocol: str, number: str, recipient: str | None, date: str
+) -> dict[str, str]:
+    hop = {
+        "from": sender[:MAX_VALUE],
+        "by": by[:MAX_VALUE],
+        "with": protocol[:MAX_VALUE],
+        "id": number[:MAX_VALUE],
+    }
+    if recipient is not None:
+        hop["for"] = recipient[:MAX_VALUE]
     if comment is not None:
-        hop["fromComment"] = b" ".join(comment.split())[:MAX_VALUE].decode()
-    if date and (text := b" ".join(date.split())):
-        hop["date"] = text[:MAX_VALUE].decode()
+        hop["fromComment"] = " ".join(comment.split())[:MAX_VALUE]
+    if text := " ".join(date.split()):
+        hop["date"] = text[:MAX_VALUE]
     return hop
 
 

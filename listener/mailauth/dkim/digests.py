@@ -15,14 +15,15 @@ from functions.message.canon import CRLF, Algorithm, BodyCanon, is_canonical, re
 from listener.mailauth.dkim.fields import HeaderBlock, HeaderField
 from listener.mailauth.dkim.signature import BodyHash, Signature
 
-_SIGNATURE_TAG: Final = re.compile(rb"(?:\A|;)[ \t\r\n]*b[ \t\r\n]*=")
+_FIRST_TAG: Final = re.compile(rb"[ \t\r\n]*b[ \t\r\n]*=")
+_OTHER_TAG: Final = re.compile(rb";[ \t\r\n]*b[ \t\r\n]*=")  # its first byte makes the search fast
 _HASHES: Final = {"sha1": hashlib.sha1, "sha256": hashlib.sha256}
 
 
 def without_signature(value: bytes) -> bytes:
     """A signature field's value without the value of its b= tag and the white space around it (sections
     3.5 and 3.7). Only a tag named exactly b counts."""
-    tag = _SIGNATURE_TAG.search(value)
+    tag = _FIRST_TAG.match(value) or _OTHER_TAG.search(value)
     if tag is None:
         return value
     end = value.find(b";", tag.end())
@@ -153,10 +154,9 @@ def header_digest(block: HeaderBlock, signature: Signature) -> bytes:
     signature's own field with an empty b= (sections 3.7 and 5.4.2)."""
     own, terms = signature.field, signature.terms
     fields_of = block.by_name.get
-    taken: dict[bytes, int] = {}
     others: list[HeaderField] | None = None
     chosen: list[HeaderField] = []
-    for name in terms.headers:
+    for name, place in terms.signed:
         fields = fields_of(name)
         if fields is None:
             continue
@@ -164,9 +164,8 @@ def header_digest(block: HeaderBlock, signature: Signature) -> bytes:
             if others is None:
                 others = [field for field in fields if field is not own]
             fields = others
-        count = taken[name] = taken.get(name, 0) + 1
-        if count <= len(fields):
-            chosen.append(fields[-count])
+        if place <= len(fields):
+            chosen.append(fields[-place])
     if terms.header_canon == "relaxed":
         signed = _relaxed([*chosen, HeaderField(own.name, b"", without_signature(own.value))])
     else:

@@ -56,8 +56,9 @@ class BodyHash(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """The part of a signature that a signer's mails share. `headers` are the lower-case names of h=, empty
-    for an ARC-Seal; `question` is the key's name in DNS (RFC 6376 section 3.6.2.1)."""
+    """The part of a signature that a signer's mails share. `signed` are the lower-case names of h=, each with
+    its place among those of this name, from 1; empty for an ARC-Seal. `question` is the key's name in DNS
+    (RFC 6376 section 3.6.2.1)."""
 
     algorithm: str
     key_kind: str
@@ -69,7 +70,9 @@ class Terms(NamedTuple):
     selector: str
     identity: str
     identity_domain: str
-    headers: tuple[bytes, ...]
+    signed: tuple[tuple[bytes, int], ...]
+    signs_from: int
+    """How often h= has From."""
     question: Question
 
 
@@ -211,8 +214,12 @@ def _terms(kind: _Kind, words: _Words) -> tuple[Terms, bool, str]:
             identity, identity_domain = _identity(i, domain)
         except SignatureError as error:
             return _NO_TERMS, True, error.reason
-    # An empty item selects no field, so it is harmless; some signers write them.
-    headers = () if h is None else tuple([word for word in tags.words(h.lower()) if word])
+    count: dict[bytes, int] = {}
+    signed = []
+    for name in () if h is None else tags.words(h.lower()):
+        if name:  # an empty item selects no field, so it is harmless; some signers write them
+            count[name] = count.get(name, 0) + 1
+            signed.append((name, count[name]))
     terms = Terms(
         algorithm=algorithm.decode(),
         key_kind=algorithm.partition(b"-")[0].decode(),
@@ -224,7 +231,8 @@ def _terms(kind: _Kind, words: _Words) -> tuple[Terms, bool, str]:
         selector=selector,
         identity=identity,
         identity_domain=identity_domain,
-        headers=headers,
+        signed=tuple(signed),
+        signs_from=count.get(b"from", 0),
         question=Question(f"{selector}._domainkey.{domain}", "TXT"),
     )
     return terms, True, _fault(kind, terms, q)
@@ -233,10 +241,10 @@ def _terms(kind: _Kind, words: _Words) -> tuple[Terms, bool, str]:
 def _fault(kind: _Kind, terms: Terms, q: bytes | None) -> str:
     """The fault of terms that can be read, "" if there is none."""
     if kind == "ARC-Message-Signature":
-        return "signs an ARC-Seal" if b"arc-seal" in terms.headers else ""
+        return "signs an ARC-Seal" if (b"arc-seal", 1) in terms.signed else ""
     if kind == "ARC-Seal":
         return ""
-    if b"from" not in terms.headers:
+    if not terms.signs_from:
         return "From is not signed"
     if q is not None and b"dns/txt" not in [word.lower() for word in tags.words(q)]:
         return "no known way to fetch the key"
@@ -245,7 +253,7 @@ def _fault(kind: _Kind, terms: Terms, q: bytes | None) -> str:
 
 _NO_TERMS: Final = Terms(
     *("", "", "", "", "simple", BodyHash("simple", "", None)),
-    *("", "", "", "", (), Question("", "TXT")),
+    *("", "", "", "", (), 0, Question("", "TXT")),
 )
 
 

@@ -122,7 +122,7 @@ def verify(
         raise SignatureError("fail", "l= is more than the body has")
     if digest != signature.body_hash:
         raise SignatureError("fail", "body hash did not verify")
-    if terms.headers.count(b"from") < len(block.named(b"from")):
+    if terms.signs_from < len(block.by_name.get(b"from", ())):
         # RFC 6376 section 8.15: mail clients would show a field added on top as the author.
         raise SignatureError("fail", "a From field is not signed")
     if not key.verifies(signature.value, header_digest(block, signature), terms.hash_name):

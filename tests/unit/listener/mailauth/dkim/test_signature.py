@@ -55,7 +55,7 @@ def test_two_mails_of_one_signer_share_their_terms() -> None:
         ("d", "b.example", "domain"),
         ("s", "t", "selector"),
         ("c", "relaxed/relaxed", "canonicalization"),
-        ("h", "From", "headers"),
+        ("h", "From", "signed"),
         ("i", "ann@a.example", "identity"),
     ],
 )
