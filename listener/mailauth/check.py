@@ -131,7 +131,10 @@ class _Header:
         return len(self.signatures.questions) + (self.chain.keys if self.chain else 0)
 
     def body_hashes(self) -> BodyHashes:
-        return BodyHashes([*self.signatures.body_hashes, *(self.chain.body_hashes if self.chain else ())])
+        wanted = self.signatures.body_hashes
+        if self.chain is not None and self.chain.body_hashes:
+            wanted = [*wanted, *self.chain.body_hashes]
+        return BodyHashes(wanted)
 
 
 _Read = tuple[_Header, BodyHashes]

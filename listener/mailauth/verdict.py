@@ -20,6 +20,8 @@ _REFUSED_POLICIES: Final[dict[Refusal, frozenset[Policy]]] = {
     "dmarc-quarantine": frozenset({"reject", "quarantine"}),
 }
 
+_BY_DMARC: Final = frozenset(_REFUSED_POLICIES)
+
 
 def decide(report: Report, refuse: Collection[Refusal]) -> Decision:
     """Accept, refuse or defer a mail. ARC and BIMI do not count.
@@ -27,6 +29,8 @@ def decide(report: Report, refuse: Collection[Refusal]) -> Decision:
     A certain reason to refuse precedes a reason to wait. A missing DNS answer is a reason to wait only
     if the answer could change the decision (RFC 9989 section 5.3.6).
     """
+    if _BY_DMARC.issuperset(refuse) and all([result.verdict == "pass" for result in report.dmarc]):
+        return ACCEPT
     policies = _policies(frozenset(refuse))
     refusal = _dmarc_refusal(report, policies) or _other_refusal(report, refuse)
     if refusal is not None:

@@ -36,6 +36,7 @@ _RESULTS_INSTANCE: Final = re.compile(rb"[ \t\r\n]*i[ \t\r\n]*=[ \t\r\n]*([1-9][
 
 
 _NO_CHAIN: Final = ArcResult("none")
+_NAMES: Final = (b"arc-authentication-results", b"arc-message-signature", b"arc-seal")
 
 _T = TypeVar("_T")
 
@@ -65,10 +66,11 @@ class Chain:
         self._rules = rules
         self._sets: list[_Set] = []
         self._error = ""
-        try:
-            self._sets = _read(block)
-        except (_ChainError, SignatureError) as error:
-            self._error = str(error)
+        if not block.by_name.keys().isdisjoint(_NAMES):
+            try:
+                self._sets = _read(block)
+            except (_ChainError, SignatureError) as error:
+                self._error = str(error)
         # Older message signatures only show where the mail was changed. They do not justify hashing
         # the body again, so those with other body hashes are skipped.
         self.body_hashes: Final = [self._sets[-1].message_signature.covers] if self._sets else []
@@ -201,11 +203,7 @@ class Chain:
 
 def _read(block: HeaderBlock) -> list[_Set]:
     """The sets in order of their instances. Raises _ChainError or SignatureError."""
-    results = block.named(b"arc-authentication-results")
-    messages = block.named(b"arc-message-signature")
-    seals = block.named(b"arc-seal")
-    if not (results or messages or seals):
-        return []
+    results, messages, seals = map(block.named, _NAMES)
     count = len(seals)
     if block.fault:
         raise _ChainError(block.fault)

@@ -60,7 +60,7 @@ class DnsAnswer:
     @property
     def texts(self) -> tuple[bytes, ...]:
         """The records of a TXT answer."""
-        return tuple(record for record in self.records if isinstance(record, bytes))
+        return tuple([record for record in self.records if isinstance(record, bytes)])
 
 
 EMPTY: Final = DnsAnswer(Outcome.EMPTY)
