@@ -176,9 +176,13 @@ def header_digest(block: HeaderBlock, signature: Signature) -> bytes:
 def _relaxed(fields: Sequence[HeaderField]) -> bytes:
     """The relaxed form of fields (section 3.4.2), all in one pass, joined by CRLF. Blanks follow each CRLF in
     a field of a HeaderBlock, and none follows the CRLF between two fields."""
-    text = CRLF.join([field.name + b":" + field.value.lstrip(b" \t") for field in fields])
-    if b":\r\n" in text:  # a value may begin with a line end
-        return CRLF.join([field.relaxed for field in fields])
+    pieces = [field.name + b":" + field.value.lstrip(b" \t") for field in fields]
+    text = CRLF.join(pieces)
+    if b":\r\n" in text:  # perhaps a value begins with a line end
+        for at, field in enumerate(fields):
+            if pieces[at].startswith(CRLF, len(field.name) + 1):
+                pieces[at] = field.relaxed
+        text = CRLF.join(pieces)
     text = text.replace(b"\r\n ", b" ").replace(b"\r\n\t", b" ")
     return squeezed(text).replace(b" \r\n", CRLF).rstrip(b" ")
 
