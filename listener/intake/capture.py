@@ -289,15 +289,13 @@ class Capture(ArrivingMail):
 
     def content(self) -> bytes:
         """The mail as received, whole."""
+        if self._path is None:
+            return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         with self.open() as stream:
             return stream.read()
 
     def chunks(self, size: int = 262_144) -> Iterator[bytes]:
         """The mail as received, in pieces of at most `size` bytes."""
-        if self._path is None:
-            data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-            yield from (data[at : at + size] for at in range(0, len(data), size))
-            return
         with self.open() as stream:
             while piece := stream.read(size):
                 yield piece

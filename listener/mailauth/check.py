@@ -69,8 +69,8 @@ _CHUNK: Final = 65_536  # below malloc's threshold for a new mapping; larger chu
 
 
 class MailSource(Protocol):
-    """The mail to check: its header block, with or without the final empty line, and all of its bytes
-    from `chunks`."""
+    """The mail to check: its header block, with or without the final empty line, and all of its bytes,
+    from `chunks` or whole."""
 
     @property
     def head(self) -> bytes: ...
@@ -80,22 +80,27 @@ class MailSource(Protocol):
 
     def chunks(self, size: int = ...) -> Iterator[bytes]: ...
 
+    def content(self) -> bytes: ...
+
 
 @dataclass(frozen=True, slots=True)
 class BytesSource:
     """A mail in memory, with CRLF line ends."""
 
-    content: bytes
+    data: bytes
     head: bytes = field(init=False)
     size: int = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "head", self.content[: head_size(self.content)])
-        object.__setattr__(self, "size", len(self.content))
+        object.__setattr__(self, "head", self.data[: head_size(self.data)])
+        object.__setattr__(self, "size", len(self.data))
+
+    def content(self) -> bytes:
+        return self.data
 
     def chunks(self, size: int = _CHUNK) -> Iterator[bytes]:
-        for at in range(0, len(self.content), size):
-            yield self.content[at : at + size]
+        for at in range(0, len(self.data), size):
+            yield self.data[at : at + size]
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,11 +290,10 @@ def _hash_body(mail: MailSource, head: bytes, header: _Header) -> BodyHashes:
     if bodies:
         # The empty line belongs to neither header nor body (RFC 5322 section 2.1).
         skip = len(head) + (0 if head.endswith(b"\r\n\r\n") else 2)
-        chunks = mail.chunks(_CHUNK)
         if mail.size <= _CHUNK:
-            bodies.take(b"".join(chunks)[skip:])
+            bodies.take(mail.content()[skip:])
             return bodies
-        for chunk in chunks:
+        for chunk in mail.chunks(_CHUNK):
             if skip < len(chunk):
                 bodies.feed(chunk[skip:] if skip else chunk)
             skip = max(skip - len(chunk), 0)
