@@ -62,6 +62,9 @@ class _Result:
             found = self._json = {key: value for key, value in pairs if value}
             return found
 
+    def _share_json(self, other: _Result) -> None:
+        other._json = self.to_json()
+
 
 @dataclass(slots=True)
 class SpfResult(_Result):
@@ -94,7 +97,7 @@ class SpfResult(_Result):
             self.explanation,
             self.lookups,
         )
-        found._json = self.to_json()
+        self._share_json(found)
         return found
 
 

@@ -252,8 +252,7 @@ def _fault(kind: _Kind, terms: Terms, q: bytes | None) -> str:
 
 
 _NO_TERMS: Final = Terms(
-    *("", "", "", "", "simple", BodyHash("simple", "", None)),
-    *("", "", "", "", (), 0, Question("", "TXT")),
+    "", "", "", "", "simple", BodyHash("simple", "", None), "", "", "", "", (), 0, Question("", "TXT")
 )
 
 
