@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -120,7 +121,8 @@ def machine(place: Path) -> str:
     return (
         f"Machine: {os.cpu_count()} cores {model}, {memory:.0f} GiB, {file_system(place)}, "
         f"Linux {platform.release().split('-')[0]}, "
-        f"{platform.python_implementation()} {platform.python_version()}, uvloop {version('uvloop')}."
+        f"{platform.python_implementation()} {platform.python_version()} ({Path(sys.executable).resolve()}), "
+        f"uvloop {version('uvloop')}."
     )
 
 
