@@ -84,7 +84,7 @@ async def _lookup(resolver: Resolver, selector: str, domain: str) -> BimiResult 
 
 def selector_of(block: HeaderBlock) -> str:
     """The selector of BIMI-Selector (section 4.4), else the default."""
-    fields = block.named(b"bimi-selector")
+    fields = block.by_name.get(b"bimi-selector", ())
     if len(fields) == 1 and len(fields[0].value) <= MAX_SELECTOR_FIELD:
         try:
             found = tags.parse(fields[0].value)

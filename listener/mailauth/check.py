@@ -129,11 +129,8 @@ class _Header:
         self.chain = Chain(self.block, checks.keys) if checks.arc else None
         self.authors = authors(self.block) if checks.dmarc else Authors((), 0, complete=True)
         self.received = received_chain(self.block)
-
-    @property
-    def keys(self) -> int:
+        self.keys = len(self.signatures.questions) + (self.chain.keys if self.chain else 0)
         """The most keys to fetch and to verify with."""
-        return len(self.signatures.questions) + (self.chain.keys if self.chain else 0)
 
     def body_hashes(self) -> BodyHashes:
         wanted = self.signatures.body_hashes
@@ -186,8 +183,13 @@ def _known(sender: Sender, resolver: Resolver, checks: Checks, header: _Header, 
     key: conclusions.Key | None = None
     chain, signatures, domains = header.chain, header.signatures, header.authors.domains
     if (chain is None or not chain.keys) and header.authors.complete and len(domains) <= 1:
-        ask = KnownAnswers(resolver).known
-        dkim = signatures.judge({question: ask(question) for question in signatures.questions}, bodies)
+        answers: dict[Question, DnsAnswer] = {}
+        for question in signatures.questions:
+            answer = resolver.known(question)
+            if answer is None:
+                raise AnswerMissing
+            answers[question] = answer
+        dkim = signatures.judge(answers, bodies)
         key = conclusions.key_of(sender, domains, bimi.selector_of(header.block), dkim)
         found = None if key is None else checks.conclusions.get(key, resolver.known)
         if found is not None:

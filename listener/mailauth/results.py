@@ -206,10 +206,10 @@ class Report:
     @property
     def dkim_verdict(self) -> DkimVerdict:
         """The best result of all signatures."""
-        verdicts = [result.verdict for result in self.dkim]
-        if "pass" in verdicts:
-            return "pass"
-        order: tuple[DkimVerdict, ...] = ("temperror", "fail", "policy", "permerror", "neutral")
+        if len(self.dkim) == 1:
+            return self.dkim[0].verdict
+        verdicts = {result.verdict for result in self.dkim}
+        order: tuple[DkimVerdict, ...] = ("pass", "temperror", "fail", "policy", "permerror", "neutral")
         return next((verdict for verdict in order if verdict in verdicts), "none")
 
     def to_json(self) -> dict[str, Any]:

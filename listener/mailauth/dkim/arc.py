@@ -74,11 +74,8 @@ class Chain:
         # Older message signatures only show where the mail was changed. They do not justify hashing
         # the body again, so those with other body hashes are skipped.
         self.body_hashes: Final = [self._sets[-1].message_signature.covers] if self._sets else []
-
-    @property
-    def keys(self) -> int:
+        self.keys: Final = 2 * len(self._sets)
         """The most keys that both judgements need."""
-        return 2 * len(self._sets)
 
     @property
     def newest_questions(self) -> list[Question]:

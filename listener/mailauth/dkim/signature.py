@@ -79,7 +79,7 @@ class Terms(NamedTuple):
 class Signature:
     """A parsed signature field. `body_hash` is None for a seal; `length` is l=, `expires` x=."""
 
-    __slots__ = ("body_hash", "expires", "field", "length", "signed_at", "tags", "terms", "value")
+    __slots__ = ("body_hash", "covers", "expires", "field", "length", "signed_at", "tags", "terms", "value")
 
     def __init__(
         self,
@@ -94,6 +94,8 @@ class Signature:
         self.terms = terms
         self.value = value
         self.body_hash = body_hash
+        self.covers = terms.whole_body
+        """The body hash that it covers."""
         self.length: int | None = None
         self.signed_at: int | None = None
         self.expires: int | None = None
@@ -102,12 +104,6 @@ class Signature:
     def question(self) -> Question:
         """The question for its key."""
         return self.terms.question
-
-    @property
-    def covers(self) -> BodyHash:
-        """The body hash that it covers."""
-        whole = self.terms.whole_body
-        return whole if self.length is None else whole._replace(length=self.length)
 
     @property
     def shown(self) -> str:
@@ -180,6 +176,7 @@ def _read(field: HeaderField, found: dict[bytes, bytes], kind: _Kind) -> Signatu
         signature = Signature(field, found, terms, value, body_hash)
         if b"l" in found:
             signature.length = tags.number(found[b"l"], "l")
+            signature.covers = terms.whole_body._replace(length=signature.length)
         if b"t" in found:
             signature.signed_at = tags.number(found[b"t"], "t")
         if b"x" in found:

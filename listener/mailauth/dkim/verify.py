@@ -73,16 +73,14 @@ class Signatures:
         used = [answers[question] for question in self.questions]
         if self._judged is not None and all(map(is_, used, self._judged[0])):
             return self._judged[1]
-        found = tuple(
-            [
-                self._judge(item, answers[item.terms.question], bodies)
-                if isinstance(item, Signature)
-                else item
-                for item in self._items
-            ]
-        )
-        self._judged = used, found
-        return found
+        found: list[SignatureResult] = []
+        for item in self._items:
+            if isinstance(item, Signature):
+                found.append(self._judge(item, answers[item.terms.question], bodies))
+            else:
+                found.append(item)
+        self._judged = used, tuple(found)
+        return self._judged[1]
 
     def _judge(self, signature: Signature, answer: DnsAnswer, bodies: BodyHashes) -> SignatureResult:
         if answer.failed:
