@@ -52,6 +52,13 @@ def squeezed(text: bytes) -> bytes:
     return text
 
 
+def is_canonical(body: bytes, algorithm: Algorithm) -> bool:
+    """True if a whole body is its own canonical form; False also for a few that are."""
+    if len(body) < 3 or not body.endswith(CRLF) or body.endswith(b"\r\n\r\n"):
+        return False
+    return algorithm == "simple" or not (b"\t" in body or b"  " in body or b" \r\n" in body)
+
+
 class BodyCanon:
     """A body's canonical form, emitted piece by piece as the body arrives.
 

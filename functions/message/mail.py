@@ -235,9 +235,13 @@ class Mail:
         notes = self.envelope.notes.get(flow)
         if notes is None or not notes.headers:
             return b""
-        fields = b"".join(f"{name}: {value}\r\n".encode() for name, value in notes.headers)
-        with self.content.open() as stream:
-            start = stream.read(_FIRST_LINE)
+        fields = "".join([f"{name}: {value}\r\n" for name, value in notes.headers]).encode()
+        content = self.content
+        if isinstance(content, BytesContent):
+            start = content.data[:_FIRST_LINE]
+        else:
+            with content.open() as stream:
+                start = stream.read(_FIRST_LINE)
         return fields + separator(start[: head_size(start)], start)
 
     def chunks(self, flow: str) -> Iterator[bytes]:

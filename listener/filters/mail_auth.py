@@ -156,6 +156,7 @@ class MailAuthFilter(Filter):
         self._resolver: SharedDns | None = None if isinstance(resolver, SharedResolver) else resolver
         self._authserv_id = ""
         self._observer: FilterObserver | None = None
+        self._flushing = False
 
     @property
     def authserv_id(self) -> str:
@@ -176,6 +177,7 @@ class MailAuthFilter(Filter):
         self._observer = observer
 
     async def start(self) -> None:
+        self._flushing = False  # a timer of another event loop may never end
         if self._shared is not None:
             try:
                 self._resolver = self._shared.acquire()
@@ -193,11 +195,12 @@ class MailAuthFilter(Filter):
         resolver = self._resolver
         if resolver is None:
             return DEFER  # a server whose `closeTimeout` is over stops while mails are still coming in
-        sender = Sender(session.ip, session.helo, transaction.reverse_path, self.authserv_id)
+        us = self._authserv_id or self.authserv_id
+        sender = Sender(session.ip, session.helo, transaction.reverse_path, us)
         found = begin(message, sender, resolver.for_client(session.ip), self._checks)
         if isinstance(found, Report):
-            return self._decide(session, transaction, found, sender.receiver)
-        return self._awaited(session, transaction, found, sender.receiver)
+            return self._decide(session, transaction, found, us)
+        return self._awaited(session, transaction, found, us)
 
     async def _awaited(
         self, session: Session, transaction: Transaction, found: Awaitable[Report], us: str
@@ -223,13 +226,22 @@ class MailAuthFilter(Filter):
             for method, verdict in verdicts.items():
                 self._observer.mail_auth(self.name, method, verdict)
         if log.isEnabledFor(logging.INFO):
-            found: dict[str, Any] = {"session": session.id, "id": transaction.id, "filter": self.name}
-            found |= verdicts
-            found["spf_domain"] = report.spf.domain
-            found["dkim_domains"] = ",".join(dict.fromkeys(s.domain for s in report.dkim if s.domain))
-            found["from_domain"] = ",".join(result.domain for result in report.dmarc)
-            if mail_log.info(log, "mail authenticated", found):
-                asyncio.get_running_loop().call_later(_HELD, mail_log.flush)
+            found: dict[str, Any] = {
+                "session": session.id,
+                "id": transaction.id,
+                "filter": self.name,
+                **verdicts,
+                "spf_domain": report.spf.domain,
+                "dkim_domains": ",".join(dict.fromkeys([one.domain for one in report.dkim if one.domain])),
+                "from_domain": ",".join([result.domain for result in report.dmarc]),
+            }
+            if mail_log.info(log, "mail authenticated", found) and not self._flushing:
+                self._flushing = True
+                asyncio.get_running_loop().call_later(_HELD, self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        mail_log.flush()
 
 
 def summary(report: Report) -> dict[str, str]:

@@ -87,8 +87,11 @@ def settle(
         if not isinstance(outcome, Reply):
             took.update(outcome)
         recipients.append((address, outcome))
-    noted = [(plans[hook.place].name, answer) for hook, answer in answers if answer.headers or answer.results]
-    notes = {name: _notes(name, noted) for name, _ in noted if name in took}
+    noted: dict[str, list[Decision]] = {}
+    for hook, answer in answers:
+        if (answer.headers or answer.results) and (name := plans[hook.place].name) in took:
+            noted.setdefault(name, []).append(answer)
+    notes = {name: _notes(found) for name, found in noted.items()} if noted else NO_NOTES
     return DataOutcome(tuple(recipients), _one_reply(recipients, partial_accept), notes)
 
 
@@ -117,6 +120,8 @@ def _outcome(plans: Sequence[Plan], tallies: Sequence[FilterVerdicts]) -> Recipi
 
 def _one_reply(recipients: Sequence[tuple[str, RecipientOutcome]], partial_accept: bool) -> Reply | None:
     """A deferral outweighs a refusal; a refusal outweighs an acceptance unless `partial_accept`."""
+    if len(recipients) == 1 and not isinstance(recipients[0][1], Reply):
+        return None
     replies = [outcome for _, outcome in recipients if isinstance(outcome, Reply)]
     if not replies:
         return None if recipients else worded(Phase.DATA, "refuse", None)
@@ -126,11 +131,13 @@ def _one_reply(recipients: Sequence[tuple[str, RecipientOutcome]], partial_accep
     return None if partial_accept and len(replies) < len(recipients) else replies[0]
 
 
-def _notes(flow: str, noted: Sequence[tuple[str, Decision]]) -> FlowNotes:
+def _notes(answers: Sequence[Decision]) -> FlowNotes:
+    """The notes of one flow's filters."""
+    if len(answers) == 1:
+        return FlowNotes(headers=answers[0].headers, results=dict(answers[0].results))
     headers: list[tuple[str, str]] = []
     results: dict[str, Any] = {}
-    for name, answer in noted:
-        if name == flow:
-            headers += answer.headers
-            results.update(answer.results)
+    for answer in answers:
+        headers += answer.headers
+        results.update(answer.results)
     return FlowNotes(headers=tuple(headers), results=results)

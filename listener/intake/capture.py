@@ -291,6 +291,8 @@ class Capture(ArrivingMail):
 
     def content(self) -> bytes:
         """The mail as received, whole."""
+        if self._path is None:
+            return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         with self.open() as stream:
             return stream.read()
 

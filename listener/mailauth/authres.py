@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Final
 
 from listener.mailauth.dns.domains import normal
-from listener.mailauth.results import ArcResult, BimiResult, DmarcResult, Report, SignatureResult, SpfResult
+from listener.mailauth.results import Report, SignatureResult, SpfResult
 
 MAX_VALUE: Final = 255
 """Most characters to keep of one value."""
@@ -28,16 +28,14 @@ _PRINTABLE: Final = re.compile(r"[^\x20-\x7e]")
 
 def authentication_results(report: Report, authserv_id: str) -> str:
     """The value of Authentication-Results, folded, without a final line end."""
-    results = [*map(_dkim, report.dkim)]
-    if not report.dkim:
-        results.append(["dkim=none"])
+    parts = [value(authserv_id), _spf_fields(*_facts(report.spf), authserv_id)[0]]
+    parts += [_dkim(result) for result in report.dkim] or ["dkim=none"]
     if report.arc is not None:
-        results.append(_arc(report.arc))
-    results += map(_dmarc, report.dmarc)
+        parts.append(_arc(*_arc_facts(report.arc)))
+    parts += [_dmarc(*_dmarc_facts(result)) for result in report.dmarc]
     if report.bimi is not None:
-        results.append(_bimi(report.bimi))
-    spf, _ = _spf_fields(*_facts(report.spf), authserv_id)
-    return ";\r\n\t".join([value(authserv_id), spf, *map(_fold, results)])
+        parts.append(_bimi(*_bimi_facts(report.bimi)))
+    return ";\r\n\t".join(parts)
 
 
 def received_spf(result: SpfResult, receiver: str) -> str:
@@ -100,54 +98,91 @@ def _spf_fields(
     return _fold(part), _fold(field)
 
 
-def _dkim(result: SignatureResult) -> list[str]:
-    remark = result.reason or (f"{result.key_bits}-bit key" if result.key_bits else "")
-    if result.testing:
+_dkim_facts: Final = attrgetter(
+    *("verdict", "reason", "key_bits", "testing", "unsigned_octets"),
+    *("domain", "identity", "selector", "algorithm"),
+)
+
+
+def _dkim(result: SignatureResult) -> str:
+    facts = _dkim_facts(result)
+    first = (
+        _first_of_dkim(*facts) if len(result.identity) <= MAX_VALUE else _first_of_dkim.__wrapped__(*facts)
+    )
+    return _with_word(first, f"header.b={quoted(result.signature)}") if result.domain else first
+
+
+@lru_cache(maxsize=1_024)
+def _first_of_dkim(
+    verdict: str,
+    reason: str,
+    key_bits: int,
+    testing: bool,
+    unsigned_octets: int,
+    domain: str,
+    identity: str,
+    selector: str,
+    algorithm: str,
+) -> str:
+    """The part of one signature, folded, without the first bytes of b= at its end."""
+    remark = reason or (f"{key_bits}-bit key" if key_bits else "")
+    if testing:
         remark += ", test mode"
-    if result.unsigned_octets:
-        remark += f", {result.unsigned_octets} bytes of the body not signed"
-    words = [f"dkim={result.verdict}", *_comment(remark.removeprefix(", "))]
-    if result.domain:
+    if unsigned_octets:
+        remark += f", {unsigned_octets} bytes of the body not signed"
+    words = [f"dkim={verdict}", *_comment(remark.removeprefix(", "))]
+    if domain:
         words += [
-            f"header.d={value(result.domain)}",
-            f"header.i={_pvalue(result.identity)}",
-            f"header.s={value(result.selector)}",
-            f"header.a={value(result.algorithm)}",
-            f"header.b={quoted(result.signature)}",
+            f"header.d={value(domain)}",
+            f"header.i={_pvalue(identity)}",
+            f"header.s={value(selector)}",
+            f"header.a={value(algorithm)}",
         ]
-    return words
+    return _fold(words)
 
 
-def _arc(result: ArcResult) -> list[str]:
-    remark = result.reason
-    if result.verdict == "pass":
-        remark = f"i={result.instances}, sealed by {result.domain}"
-    words = [f"arc={result.verdict}", *_comment(remark)]
-    if result.oldest_pass is not None:
-        words.append(f"header.oldest-pass={result.oldest_pass}")  # RFC 8617 section 7.2
-    return words
+_arc_facts: Final = attrgetter("verdict", "reason", "instances", "domain", "oldest_pass")
 
 
-def _dmarc(result: DmarcResult) -> list[str]:
-    remark = result.reason
-    if result.policy is not None:
-        remark = f"p={result.policy}" + (" enforced here" if result.enforced else "")
-        remark += ", test mode" if result.testing else ""
-    words = [f"dmarc={result.verdict}", *_comment(remark)]
-    if result.domain:
-        words.append(f"header.from={value(result.domain)}")
-    if result.policy is not None:
-        words.append(f"policy.dmarc={result.policy}")  # RFC 9989 section 9.1
-    return words
+@lru_cache(maxsize=1_024)
+def _arc(verdict: str, reason: str, instances: int, domain: str, oldest_pass: int | None) -> str:
+    remark = reason
+    if verdict == "pass":
+        remark = f"i={instances}, sealed by {domain}"
+    words = [f"arc={verdict}", *_comment(remark)]
+    if oldest_pass is not None:
+        words.append(f"header.oldest-pass={oldest_pass}")  # RFC 8617 section 7.2
+    return _fold(words)
 
 
-def _bimi(result: BimiResult) -> list[str]:
-    words = [f"bimi={result.verdict}", *_comment(result.reason)]
-    if result.domain:
-        words += [f"header.d={value(result.domain)}", f"header.selector={value(result.selector)}"]
-    if result.verdict == "pass":
+_dmarc_facts: Final = attrgetter("verdict", "reason", "policy", "enforced", "testing", "domain")
+
+
+@lru_cache(maxsize=1_024)
+def _dmarc(verdict: str, reason: str, policy: str | None, enforced: bool, testing: bool, domain: str) -> str:
+    remark = reason
+    if policy is not None:
+        remark = f"p={policy}" + (" enforced here" if enforced else "")
+        remark += ", test mode" if testing else ""
+    words = [f"dmarc={verdict}", *_comment(remark)]
+    if domain:
+        words.append(f"header.from={value(domain)}")
+    if policy is not None:
+        words.append(f"policy.dmarc={policy}")  # RFC 9989 section 9.1
+    return _fold(words)
+
+
+_bimi_facts: Final = attrgetter("verdict", "reason", "domain", "selector")
+
+
+@lru_cache(maxsize=1_024)
+def _bimi(verdict: str, reason: str, domain: str, selector: str) -> str:
+    words = [f"bimi={verdict}", *_comment(reason)]
+    if domain:
+        words += [f"header.d={value(domain)}", f"header.selector={value(selector)}"]
+    if verdict == "pass":
         words.append("policy.authority=none")  # no evidence document is fetched
-    return words
+    return _fold(words)
 
 
 def _sentence(verdict: str, domain: str, ip: str, reason: str) -> str:
@@ -219,3 +254,9 @@ def _fold(words: Iterable[str]) -> str:
         text = text[end + 1 :]
     lines.append(text)
     return "\r\n\t".join([line.replace("\n", " ") for line in lines])
+
+
+def _with_word(folded: str, word: str) -> str:
+    """Folded words with another one, as `_fold` puts it."""
+    last = len(folded) - folded.rfind("\t") - 1
+    return f"{folded} {word}" if last + 1 + len(word) <= _WIDTH else f"{folded}\r\n\t{word}"

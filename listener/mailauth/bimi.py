@@ -40,7 +40,7 @@ async def check(
     records = [walked.records[domain] for domain in domains if domain in walked.records]
     if not records or not all(map(_enforces, records)):
         return BimiResult("skipped", "DMARC policy is not enforced")
-    selector = _selector(block)
+    selector = selector_of(block)
     for domain in domains:
         found = await _lookup(resolver, selector, domain)
         if found is not None:
@@ -82,9 +82,9 @@ async def _lookup(resolver: Resolver, selector: str, domain: str) -> BimiResult 
     )
 
 
-def _selector(block: HeaderBlock) -> str:
+def selector_of(block: HeaderBlock) -> str:
     """The selector of BIMI-Selector (section 4.4), else the default."""
-    fields = block.named(b"bimi-selector")
+    fields = block.by_name.get(b"bimi-selector", ())
     if len(fields) == 1 and len(fields[0].value) <= MAX_SELECTOR_FIELD:
         try:
             found = tags.parse(fields[0].value)

@@ -13,14 +13,16 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
-from functions.message.addresses import authors_of
 from functions.message.headers import head_size
-from listener.mailauth import bimi, dmarc, spf
+from listener.mailauth import bimi, conclusions, dmarc, spf
+from listener.mailauth.authors import Authors, authors
+from listener.mailauth.conclusions import Conclusions
 from listener.mailauth.dkim.arc import Chain
 from listener.mailauth.dkim.digests import BodyHashes
-from listener.mailauth.dkim.fields import MAX_FIELDS, HeaderBlock
+from listener.mailauth.dkim.fields import HeaderBlock
 from listener.mailauth.dkim.verify import KeyRules, Signatures
 from listener.mailauth.dmarc import Identifiers, Walk
+from listener.mailauth.dns.memo import Memo
 from listener.mailauth.dns.resolver import (
     AnswerMissing,
     Deadline,
@@ -67,8 +69,8 @@ _CHUNK: Final = 65_536  # below malloc's threshold for a new mapping; larger chu
 
 
 class MailSource(Protocol):
-    """The mail to check: its header block, with or without the final empty line, and all of its bytes
-    from `chunks`."""
+    """The mail to check: its header block, with or without the final empty line, and all of its bytes,
+    from `chunks` or whole."""
 
     @property
     def head(self) -> bytes: ...
@@ -78,22 +80,27 @@ class MailSource(Protocol):
 
     def chunks(self, size: int = ...) -> Iterator[bytes]: ...
 
+    def content(self) -> bytes: ...
+
 
 @dataclass(frozen=True, slots=True)
 class BytesSource:
     """A mail in memory, with CRLF line ends."""
 
-    content: bytes
+    data: bytes
     head: bytes = field(init=False)
     size: int = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "head", self.content[: head_size(self.content)])
-        object.__setattr__(self, "size", len(self.content))
+        object.__setattr__(self, "head", self.data[: head_size(self.data)])
+        object.__setattr__(self, "size", len(self.data))
+
+    def content(self) -> bytes:
+        return self.data
 
     def chunks(self, size: int = _CHUNK) -> Iterator[bytes]:
-        for at in range(0, len(self.content), size):
-            yield self.content[at : at + size]
+        for at in range(0, len(self.data), size):
+            yield self.data[at : at + size]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +116,8 @@ class Checks:
     explain: bool = False
     time_limit: float = TIME_LIMIT
     max_queries: int = MAX_QUERIES
+    conclusions: Conclusions = field(default_factory=Memo, compare=False, repr=False)
+    """What these checks concluded for the last senders."""
 
 
 class _Header:
@@ -120,14 +129,14 @@ class _Header:
         self.chain = Chain(self.block, checks.keys) if checks.arc else None
         self.authors = authors(self.block) if checks.dmarc else Authors((), 0, complete=True)
         self.received = received_chain(self.block)
-
-    @property
-    def keys(self) -> int:
+        self.keys = len(self.signatures.questions) + (self.chain.keys if self.chain else 0)
         """The most keys to fetch and to verify with."""
-        return len(self.signatures.questions) + (self.chain.keys if self.chain else 0)
 
     def body_hashes(self) -> BodyHashes:
-        return BodyHashes([*self.signatures.body_hashes, *(self.chain.body_hashes if self.chain else ())])
+        wanted = self.signatures.body_hashes
+        if self.chain is not None and self.chain.body_hashes:
+            wanted = [*wanted, *self.chain.body_hashes]
+        return BodyHashes(wanted)
 
 
 _Read = tuple[_Header, BodyHashes]
@@ -156,16 +165,49 @@ def begin(
     now = time.time() if now is None else now
     read: _Read | None = None
     try:
-        if mail.size <= THREAD_SIZE and len(mail.head) <= THREAD_HEAD:
-            header = _Header(mail.head, checks, now)
-            read = header, _hash_body(mail, header)
+        head = mail.head
+        if mail.size <= THREAD_SIZE and len(head) <= THREAD_HEAD:
+            header = _Header(head, checks, now)
+            read = header, _hash_body(mail, head, header)
             if header.keys <= THREAD_SIGNATURES:
-                return _at_once(_conclude(sender, KnownAnswers(resolver), checks, *read))
+                return _known(sender, resolver, checks, *read)
     except AnswerMissing:
         pass  # the DNS has to be asked
     except Exception:  # noqa: BLE001 - a stranger's mail caused the error
         return _failed(sender, checks)
     return _begun(mail, sender, resolver, checks, now, read)
+
+
+def _known(sender: Sender, resolver: Resolver, checks: Checks, header: _Header, bodies: BodyHashes) -> Report:
+    """The report of a small mail. Raises AnswerMissing if the DNS has to be asked."""
+    key: conclusions.Key | None = None
+    chain, signatures, domains = header.chain, header.signatures, header.authors.domains
+    if (chain is None or not chain.keys) and header.authors.complete and len(domains) <= 1:
+        answers: dict[Question, DnsAnswer] = {}
+        for question in signatures.questions:
+            answer = resolver.known(question)
+            if answer is None:
+                raise AnswerMissing
+            answers[question] = answer
+        dkim = signatures.judge(answers, bodies)
+        key = conclusions.key_of(sender, domains, bimi.selector_of(header.block), dkim)
+        found = None if key is None else checks.conclusions.get(key, resolver.known)
+        if found is not None:
+            return Report(
+                spf=found.spf.of_another(sender.reverse_path, sender.helo, sender.ip),
+                dkim=dkim,
+                signatures=signatures.count,
+                arc=chain.verdict_without_keys if chain else None,
+                dmarc=found.dmarc,
+                bimi=found.bimi,
+                received=header.received,
+            )
+    known = KnownAnswers(resolver)
+    report = _at_once(_conclude(sender, known, checks, header, bodies))
+    if key is not None:
+        concluded = conclusions.Conclusion(report.spf, report.dmarc, report.bimi)
+        conclusions.keep(checks.conclusions, key, known.answers, concluded)
+    return report
 
 
 def _at_once(steps: Coroutine[Any, Any, T]) -> T:
@@ -197,9 +239,10 @@ async def _check_large(
     mail: MailSource, sender: Sender, resolver: Resolver, checks: Checks, now: float
 ) -> Report:
     """A thread hashes the body while the DNS is asked, and does all work on a big header."""
-    big_head = len(mail.head) > THREAD_HEAD
-    header = await _run(big_head, _Header, mail.head, checks, now)
-    reading = asyncio.create_task(asyncio.to_thread(_hash_body, mail, header))
+    head = mail.head
+    big_head = len(head) > THREAD_HEAD
+    header = await _run(big_head, _Header, head, checks, now)
+    reading = asyncio.create_task(asyncio.to_thread(_hash_body, mail, head, header))
     try:
         asked = await _ask(sender, resolver, checks, header)
     finally:
@@ -244,11 +287,14 @@ async def _judge(
     )
 
 
-def _hash_body(mail: MailSource, header: _Header) -> BodyHashes:
+def _hash_body(mail: MailSource, head: bytes, header: _Header) -> BodyHashes:
     bodies = header.body_hashes()
     if bodies:
         # The empty line belongs to neither header nor body (RFC 5322 section 2.1).
-        skip = len(mail.head) + (0 if mail.head.endswith(b"\r\n\r\n") else 2)
+        skip = len(head) + (0 if head.endswith(b"\r\n\r\n") else 2)
+        if mail.size <= _CHUNK:
+            bodies.take(mail.content()[skip:])
+            return bodies
         for chunk in mail.chunks(_CHUNK):
             if skip < len(chunk):
                 bodies.feed(chunk[skip:] if skip else chunk)
@@ -348,30 +394,3 @@ def _failed(sender: Sender, checks: Checks) -> Report:
         bimi=None,
         received=(),
     )
-
-
-MAX_DOMAINS: Final = 8
-"""Most author domains to check (RFC 9989 section 11.5 asks for a bound)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Authors:
-    """`domains` in order, each once; `fields` counts From fields. `complete` is false when a bound cut
-    the list."""
-
-    domains: tuple[str, ...]
-    fields: int
-    complete: bool
-
-
-def authors(block: HeaderBlock) -> Authors:
-    """All author domains of a mail (RFC 9989 section 5.3.1), first those that the mail is signed for
-    and shown with.
-
-    The parser is lenient, because it must find every author that a mail client might show.
-    Otherwise a From field that only people can parse would bypass DMARC.
-    """
-    found = authors_of(block.head)
-    domains = found.possible_domains
-    complete = found.complete and len(domains) <= MAX_DOMAINS and len(block.fields) < MAX_FIELDS
-    return Authors(domains[:MAX_DOMAINS], found.fields, complete)

@@ -16,6 +16,14 @@ MAX_VALUE: Final = 160
 _MAX_DEPTH: Final = 5  # most nested comments
 _COMMENT: Final = re.compile(rb"\([^()]*\)")
 _FROM_COMMENT: Final = re.compile(rb"\s*from\s+[^\s()]+\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)", re.IGNORECASE)
+# The form that most servers write, in plain ASCII and with comments that hold no others.
+_WORD: Final = r"((?!(?i:from|by|via|with|id|for)[ \t;])[!-'*-:<-~]++)"
+_NOTE: Final = r"(?:[ \t]++\([\t -'*-~]*+\))?+"
+_USUAL: Final = re.compile(
+    rf"from[ \t]++{_WORD}(?:[ \t]++\(([\t -'*-~]*+)\))?+[ \t]++by[ \t]++{_WORD}{_NOTE}"
+    rf"[ \t]++with[ \t]++{_WORD}{_NOTE}[ \t]++id[ \t]++{_WORD}{_NOTE}(?:[ \t]++for[ \t]++{_WORD})?+"
+    rf"[ \t]*+;([\t -:<-~]*+)"
+)
 _CLAUSES: Final[Mapping[bytes, str]] = {
     name.encode(): name for name in ("from", "by", "via", "with", "id", "for")
 }
@@ -28,6 +36,29 @@ def received_chain(block: HeaderBlock) -> tuple[dict[str, str], ...]:
 
 
 def _hop(value: bytes) -> dict[str, str]:
+    usual = _USUAL.fullmatch(value.decode("latin-1"))
+    return _any_hop(value) if usual is None else _usual_hop(*usual.groups())
+
+
+def _usual_hop(
+    sender: str, comment: str | None, by: str, protocol: str, number: str, recipient: str | None, date: str
+) -> dict[str, str]:
+    hop = {
+        "from": sender[:MAX_VALUE],
+        "by": by[:MAX_VALUE],
+        "with": protocol[:MAX_VALUE],
+        "id": number[:MAX_VALUE],
+    }
+    if recipient is not None:
+        hop["for"] = recipient[:MAX_VALUE]
+    if comment is not None:
+        hop["fromComment"] = " ".join(comment.split())[:MAX_VALUE]
+    if text := " ".join(date.split()):
+        hop["date"] = text[:MAX_VALUE]
+    return hop
+
+
+def _any_hop(value: bytes) -> dict[str, str]:
     hop: dict[str, str] = {}
     clauses, semicolon, date = value.rpartition(b";")
     if not semicolon:

@@ -42,7 +42,8 @@ _KEYS: Final = {
 class _Result:
     """A result; `shown` names its attributes in the JSON, which leaves out empty ones."""
 
-    __slots__ = ()
+    __slots__ = ("_json",)
+    _json: dict[str, Any]
     shown: ClassVar[str]
     _keys: ClassVar[tuple[str, ...]]
     _values: ClassVar[attrgetter[tuple[Any, ...]]]
@@ -53,7 +54,16 @@ class _Result:
         cls._values = attrgetter(*names)
 
     def to_json(self) -> dict[str, Any]:
-        return {key: value for key, value in zip(self._keys, self._values(self), strict=True) if value}
+        """Plain data, made once: mails share results."""
+        try:
+            return self._json
+        except AttributeError:
+            pairs = zip(self._keys, self._values(self), strict=True)
+            found = self._json = {key: value for key, value in pairs if value}
+            return found
+
+    def _share_json(self, other: _Result) -> None:
+        other._json = self.to_json()
 
 
 @dataclass(slots=True)
@@ -72,6 +82,23 @@ class SpfResult(_Result):
     explanation: str = ""
     lookups: int = 0
     shown: ClassVar[str] = "verdict domain identity mechanism reason explanation lookups"
+
+    def of_another(self, reverse_path: str, helo: str, ip: str) -> SpfResult:
+        """The same result for another mail, which the JSON does not show."""
+        found = SpfResult(
+            self.verdict,
+            self.domain,
+            self.identity,
+            reverse_path,
+            helo,
+            ip,
+            self.mechanism,
+            self.reason,
+            self.explanation,
+            self.lookups,
+        )
+        self._share_json(found)
+        return found
 
 
 @dataclass(slots=True)
@@ -179,6 +206,8 @@ class Report:
     @property
     def dkim_verdict(self) -> DkimVerdict:
         """The best result of all signatures."""
+        if len(self.dkim) == 1:
+            return self.dkim[0].verdict
         verdicts = {result.verdict for result in self.dkim}
         order: tuple[DkimVerdict, ...] = ("pass", "temperror", "fail", "policy", "permerror", "neutral")
         return next((verdict for verdict in order if verdict in verdicts), "none")
@@ -199,7 +228,7 @@ class Report:
         if self.dmarc:
             found["dmarc"] = self.dmarc[0].to_json()
             if len(self.dmarc) > 1:
-                found["dmarc"]["others"] = [result.to_json() for result in self.dmarc[1:]]
+                found["dmarc"] = found["dmarc"] | {"others": [one.to_json() for one in self.dmarc[1:]]}
         if self.bimi is not None:
             found["bimi"] = self.bimi.to_json()
         if self.received:

@@ -88,7 +88,7 @@ class SpfLimits:
     voids: int = 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, because that doubles the cost of construction
 class Sender:
     """The sender of a mail, as SMTP sees it. `reverse_path` has no angle brackets and is "" for the null
     sender; `receiver` is the relay's own name."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Final, Literal
 
-from listener.api.decision import Decision, Reply
+from listener.api.decision import ACCEPT, Decision, Reply
 from listener.mailauth.results import DmarcResult, Policy, Report
 
 Refusal = Literal["dmarc-reject", "dmarc-quarantine", "spf-fail", "dkim-fail"]
@@ -19,6 +20,9 @@ _REFUSED_POLICIES: Final[dict[Refusal, frozenset[Policy]]] = {
     "dmarc-quarantine": frozenset({"reject", "quarantine"}),
 }
 
+_BY_DMARC: Final = frozenset(_REFUSED_POLICIES)
+_PASS: Final = frozenset({"pass"})
+
 
 def decide(report: Report, refuse: Collection[Refusal]) -> Decision:
     """Accept, refuse or defer a mail. ARC and BIMI do not count.
@@ -26,12 +30,19 @@ def decide(report: Report, refuse: Collection[Refusal]) -> Decision:
     A certain reason to refuse precedes a reason to wait. A missing DNS answer is a reason to wait only
     if the answer could change the decision (RFC 9989 section 5.3.6).
     """
-    policies = frozenset[Policy]().union(*(_REFUSED_POLICIES.get(reason, ()) for reason in refuse))
+    if _BY_DMARC.issuperset(refuse) and {result.verdict for result in report.dmarc} <= _PASS:
+        return ACCEPT
+    policies = _policies(frozenset(refuse))
     refusal = _dmarc_refusal(report, policies) or _other_refusal(report, refuse)
     if refusal is not None:
         return Decision("refuse", refusal)
     deferral = _deferral(report, policies, refuse)
-    return Decision("accept") if deferral is None else Decision("defer", deferral)
+    return ACCEPT if deferral is None else Decision("defer", deferral)
+
+
+@lru_cache(maxsize=16)
+def _policies(refuse: frozenset[Refusal]) -> frozenset[Policy]:
+    return frozenset[Policy]().union(*(_REFUSED_POLICIES.get(reason, ()) for reason in refuse))
 
 
 def _dmarc_refusal(report: Report, policies: frozenset[Policy]) -> Reply | None:

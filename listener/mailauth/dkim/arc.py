@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from functions.message.canon import CRLF
 from listener.mailauth.dkim import keys
-from listener.mailauth.dkim.digests import BodyHashes, body_hash, header_digest, sealed_form
+from listener.mailauth.dkim.digests import BodyHashes, header_digest, sealed_form
 from listener.mailauth.dkim.fields import HeaderBlock, HeaderField
 from listener.mailauth.dkim.signature import (
     Signature,
@@ -34,6 +34,9 @@ _PENDING: Final = "a key could not be fetched"
 _INSTANCE: Final = re.compile(rb"[1-9][0-9]?")
 _RESULTS_INSTANCE: Final = re.compile(rb"[ \t\r\n]*i[ \t\r\n]*=[ \t\r\n]*([1-9][0-9]?)[ \t\r\n]*;")
 
+
+_NO_CHAIN: Final = ArcResult("none")
+_NAMES: Final = (b"arc-authentication-results", b"arc-message-signature", b"arc-seal")
 
 _T = TypeVar("_T")
 
@@ -63,18 +66,16 @@ class Chain:
         self._rules = rules
         self._sets: list[_Set] = []
         self._error = ""
-        try:
-            self._sets = _read(block)
-        except (_ChainError, SignatureError) as error:
-            self._error = str(error)
+        if not block.by_name.keys().isdisjoint(_NAMES):
+            try:
+                self._sets = _read(block)
+            except (_ChainError, SignatureError) as error:
+                self._error = str(error)
         # Older message signatures only show where the mail was changed. They do not justify hashing
         # the body again, so those with other body hashes are skipped.
-        self.body_hashes: Final = [body_hash(self._sets[-1].message_signature)] if self._sets else []
-
-    @property
-    def keys(self) -> int:
+        self.body_hashes: Final = [self._sets[-1].message_signature.covers] if self._sets else []
+        self.keys: Final = 2 * len(self._sets)
         """The most keys that both judgements need."""
-        return 2 * len(self._sets)
 
     @property
     def newest_questions(self) -> list[Question]:
@@ -98,7 +99,7 @@ class Chain:
     @property
     def verdict_without_keys(self) -> ArcResult:
         """The verdict if there is no chain, or none that can be read."""
-        return ArcResult("fail", self._error) if self._error else ArcResult("none")
+        return ArcResult("fail", self._error) if self._error else _NO_CHAIN
 
     def judge_newest(self, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes) -> ArcResult | None:
         """The verdict if the newest set decides it, else None: then the older sets decide."""
@@ -128,7 +129,9 @@ class Chain:
 
     def _result(self, verdict: ArcVerdict, reason: str = "", oldest_pass: int | None = None) -> ArcResult:
         last = self._sets[-1].seal
-        return ArcResult(verdict, reason, len(self._sets), oldest_pass, last.domain, last.selector)
+        return ArcResult(
+            verdict, reason, len(self._sets), oldest_pass, last.terms.domain, last.terms.selector
+        )
 
     def _verify_seals(self, instances: Iterable[int], answers: Mapping[Question, DnsAnswer]) -> bool:
         """Section 5.2 step 6. True when the seals hold, apart from keys that are temporarily unavailable.
@@ -159,7 +162,7 @@ class Chain:
     def _verify_message(
         self, signature: Signature, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes
     ) -> None:
-        if bodies.digest(body_hash(signature)) != signature.body_hash:
+        if bodies.digest(signature.covers) != signature.body_hash:
             raise SignatureError("fail", "body hash did not verify")
         self._check(signature, header_digest(self._block, signature), answers)
 
@@ -173,7 +176,7 @@ class Chain:
             try:
                 key = keys.parse(record)
                 check_key(signature, key, self._rules)
-                if key.verifies(signature.value, digest, signature.hash_name):
+                if key.verifies(signature.value, digest, signature.terms.hash_name):
                     return
                 fault = SignatureError("fail", "signature did not verify")
             except keys.KeyRecordError as error:
@@ -197,11 +200,7 @@ class Chain:
 
 def _read(block: HeaderBlock) -> list[_Set]:
     """The sets in order of their instances. Raises _ChainError or SignatureError."""
-    results = block.named(b"arc-authentication-results")
-    messages = block.named(b"arc-message-signature")
-    seals = block.named(b"arc-seal")
-    if not (results or messages or seals):
-        return []
+    results, messages, seals = map(block.named, _NAMES)
     count = len(seals)
     if block.fault:
         raise _ChainError(block.fault)
@@ -234,7 +233,7 @@ def _instance_of(signature: Signature) -> tuple[int, Signature]:
     instance = signature.tags[b"i"]
     if not _INSTANCE.fullmatch(instance):
         raise _ChainError("i= is not an instance number")
-    if signature.hash_name == "sha1":
+    if signature.terms.hash_name == "sha1":
         raise _ChainError("rsa-sha1 is not accepted")
     return int(instance), signature
 

@@ -8,53 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Final
 
-import re2
-
-from functions.message.canon import CRLF, Algorithm, relaxed_value, squeezed
-from functions.message.canon import BodyCanon as PlainCanon
+from functions.message.canon import CRLF, Algorithm, BodyCanon, is_canonical, relaxed_value, squeezed
 from listener.mailauth.dkim.fields import HeaderBlock, HeaderField
-from listener.mailauth.dkim.signature import Signature
+from listener.mailauth.dkim.signature import BodyHash, Signature
 
-_SIGNATURE_TAG: Final = re.compile(rb"(?:\A|;)[ \t\r\n]*b[ \t\r\n]*=")
-_LATIN_1: Final = re2.Options()
-_LATIN_1.encoding = re2.Options.Encoding.LATIN1
-_SURPLUS: Final = re2.compile(rb" [ \r]", _LATIN_1)  # one pass instead of two searches of bytes
+_FIRST_TAG: Final = re.compile(rb"[ \t\r\n]*b[ \t\r\n]*=")
+_OTHER_TAG: Final = re.compile(rb";[ \t\r\n]*b[ \t\r\n]*=")  # its first byte makes the search fast
+_HASHES: Final = {"sha1": hashlib.sha1, "sha256": hashlib.sha256}
 
 
 def without_signature(value: bytes) -> bytes:
     """A signature field's value without the value of its b= tag and the white space around it (sections
     3.5 and 3.7). Only a tag named exactly b counts."""
-    tag = _SIGNATURE_TAG.search(value)
+    tag = _FIRST_TAG.match(value) or _OTHER_TAG.search(value)
     if tag is None:
         return value
     end = value.find(b";", tag.end())
     return value[: tag.end()] + (value[end:] if end >= 0 else b"")
-
-
-class BodyCanon(PlainCanon):
-    """A body's canonical form, emitted piece by piece as the body arrives; re2 searches
-    for surplus white space."""
-
-    __slots__ = ()
-
-    def _has_surplus(self, piece: bytes) -> bool:
-        return _SURPLUS.search(piece) is not None
-
-
-class BodyHash(NamedTuple):
-    """The body hash that a signature needs; `length` is l=, None for the whole body."""
-
-    canon: Algorithm
-    hash_name: str
-    length: int | None
-
-
-def body_hash(signature: Signature) -> BodyHash:
-    """The body hash that a signature covers."""
-    return BodyHash(signature.body_canon, signature.hash_name, signature.length)
 
 
 class _Prefixes:
@@ -63,7 +36,7 @@ class _Prefixes:
     __slots__ = ("_at", "_hash", "_lengths", "_seen", "_whole", "digests")
 
     def __init__(self, hash_name: str, lengths: Iterable[int | None]) -> None:
-        self._hash = hashlib.new(hash_name, usedforsecurity=False)
+        self._hash = _HASHES[hash_name](usedforsecurity=False)
         wanted = set(lengths)
         self._whole = None in wanted
         self._lengths = sorted([length for length in wanted if length is not None])
@@ -109,11 +82,35 @@ class _Fan:
 
 
 class BodyHashes:
-    """The wanted hashes of one body: feed it, finish it, ask."""
+    """The wanted hashes of one body: feed it and finish it, or take it whole; then ask."""
 
-    def __init__(self, wanted: Iterable[BodyHash]) -> None:
+    def __init__(self, wanted: Sequence[BodyHash]) -> None:
+        self._wanted = wanted
+        self._hashes: dict[Algorithm, dict[str, _Prefixes]] = {}
+        self._canons: dict[Algorithm, BodyCanon] = {}
+        self._digest: bytes | None = None
+        """The hash of a body that came whole, if only this one is wanted."""
+
+    def __bool__(self) -> bool:
+        """True if any signature needs the body."""
+        return bool(self._wanted)
+
+    def take(self, body: bytes) -> None:
+        """Take the whole body at once."""
+        first = self._wanted[0]
+        if (
+            self._wanted.count(first) == len(self._wanted)
+            and first.length is None
+            and is_canonical(body, first.canon)
+        ):
+            self._digest = _HASHES[first.hash_name](body, usedforsecurity=False).digest()
+            return
+        self.feed(body)
+        self.finish()
+
+    def _prepare(self) -> None:
         lengths: dict[Algorithm, dict[str, set[int | None]]] = {}
-        for canon, hash_name, length in wanted:
+        for canon, hash_name, length in self._wanted:
             lengths.setdefault(canon, {}).setdefault(hash_name, set()).add(length)
         self._hashes = {
             canon: {name: _Prefixes(name, of) for name, of in by_name.items()}
@@ -126,15 +123,15 @@ class BodyHashes:
             for canon, hashes in self._hashes.items()
         }
 
-    def __bool__(self) -> bool:
-        """True if any signature needs the body."""
-        return bool(self._canons)
-
     def feed(self, piece: bytes) -> None:
+        if not self._canons:
+            self._prepare()
         for canon in self._canons.values():
             canon.feed(piece)
 
     def finish(self) -> None:
+        if not self._canons:
+            self._prepare()
         for name, canon in self._canons.items():
             canon.finish()
             for prefixes in self._hashes[name].values():
@@ -142,6 +139,8 @@ class BodyHashes:
 
     def digest(self, wanted: BodyHash) -> bytes | None:
         """The digest; None if l= exceeds the body, or if the hash was not wanted."""
+        if self._digest is not None:
+            return self._digest if wanted == self._wanted[0] else None
         hashes = self._hashes.get(wanted.canon, {}).get(wanted.hash_name)
         return None if hashes is None else hashes.digests.get(wanted.length)
 
@@ -153,32 +152,38 @@ class BodyHashes:
 def header_digest(block: HeaderBlock, signature: Signature) -> bytes:
     """The digest that b= signs: the fields of h=, each name's from the bottom up, then the
     signature's own field with an empty b= (sections 3.7 and 5.4.2)."""
-    own = signature.field
-    unused: dict[bytes, list[HeaderField]] = {}
+    own, terms = signature.field, signature.terms
+    fields_of = block.by_name.get
+    others: list[HeaderField] | None = None
     chosen: list[HeaderField] = []
-    for name in signature.headers:
-        left = unused.get(name)
-        if left is None:
-            left = unused[name] = block.named(name).copy()
-            if name == own.name:  # a signature never signs itself among the fields of h= (section 3.5)
-                left.remove(own)
-        if left:
-            chosen.append(left.pop())
-    if signature.header_canon == "relaxed":
+    for name, place in terms.signed:
+        fields = fields_of(name)
+        if fields is None:
+            continue
+        if name == own.name:  # a signature never signs itself among the fields of h= (section 3.5)
+            if others is None:
+                others = [field for field in fields if field is not own]
+            fields = others
+        if place <= len(fields):
+            chosen.append(fields[-place])
+    if terms.header_canon == "relaxed":
         signed = _relaxed([*chosen, HeaderField(own.name, b"", without_signature(own.value))])
     else:
         signed = CRLF.join([*(field.raw for field in chosen), sealed_form(own, relaxed=False)])
-    return hashlib.new(signature.hash_name, signed, usedforsecurity=False).digest()
+    return _HASHES[terms.hash_name](signed, usedforsecurity=False).digest()
 
 
-def _relaxed(fields: Iterable[HeaderField]) -> bytes:
+def _relaxed(fields: Sequence[HeaderField]) -> bytes:
     """The relaxed form of fields (section 3.4.2), all in one pass, joined by CRLF. Blanks follow each CRLF in
     a field of a HeaderBlock, and none follows the CRLF between two fields."""
-    pieces: list[bytes] = []
-    for field in fields:
-        value = field.value.lstrip(b" \t")
-        pieces.append(field.relaxed if value.startswith(CRLF) else field.name + b":" + value)
-    text = CRLF.join(pieces).replace(b"\r\n ", b" ").replace(b"\r\n\t", b" ")
+    pieces = [field.name + b":" + field.value.lstrip(b" \t") for field in fields]
+    text = CRLF.join(pieces)
+    if b":\r\n" in text:  # perhaps a value begins with a line end
+        for at, field in enumerate(fields):
+            if pieces[at].startswith(CRLF, len(field.name) + 1):
+                pieces[at] = field.relaxed
+        text = CRLF.join(pieces)
+    text = text.replace(b"\r\n ", b" ").replace(b"\r\n\t", b" ")
     return squeezed(text).replace(b" \r\n", CRLF).rstrip(b" ")
 
 

@@ -52,7 +52,8 @@ class HeaderBlock:
 
     `fault` says in a few words why no signature over the fields can count ("" for a sound header): there
     are more than MAX_FIELDS, or a line is not a field, and readers differ about whether the body begins
-    there.
+    there. `plain` says that every line is a field or continues one. `by_name` has the fields of each
+    lower-case name, top first.
     """
 
     def __init__(self, head: bytes) -> None:
@@ -62,6 +63,7 @@ class HeaderBlock:
         block = b"" if head.startswith(b"\r\n") else head[:end] if end >= 0 else head.removesuffix(b"\r\n")
         parts = _BOUNDARY.split(block, MAX_FIELDS)
         self.fault = "too many header fields" if len(parts) > MAX_FIELDS else ""
+        plain = True
         for raw in parts[:MAX_FIELDS]:
             before, colon, value = raw.partition(b":")
             name = (_name(before) if len(before) <= _KEPT else _name.__wrapped__(before)) if colon else b""
@@ -72,15 +74,18 @@ class HeaderBlock:
                     by_name[name].append(field)
                 else:
                     by_name[name] = [field]
-            elif raw and not is_mailbox_line(raw):
-                self.fault = self.fault or "malformed header"
+            elif raw:
+                plain = False
+                if not is_mailbox_line(raw):
+                    self.fault = self.fault or "malformed header"
         self.fields: Final = fields
         self.head: Final = block
-        self._by_name = by_name
+        self.plain: Final = plain and not self.fault
+        self.by_name: Final = by_name
 
     def named(self, name: bytes) -> list[HeaderField]:
         """The fields of one lower-case name, top first."""
-        return self._by_name.get(name, [])
+        return self.by_name.get(name, [])
 
 
 @lru_cache(maxsize=1_024)  # mails repeat a few names

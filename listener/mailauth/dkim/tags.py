@@ -23,16 +23,13 @@ def parse(text: bytes) -> dict[bytes, bytes]:
     """The tags, names as written, values stripped but still folded. Raises TagError."""
     if text.count(b";") > MAX_TAGS:
         raise TagError("too many tags")
-    tags: dict[bytes, bytes] = {}
     specs = text.strip().split(b";")
     if not specs[-1]:  # the last tag may end in a semicolon
         specs.pop()
-    for spec in specs:
-        name, equals, value = spec.partition(b"=")
-        name = name.strip()
-        if not equals or name in tags:
-            raise TagError("malformed tag list")
-        tags[name] = value.strip()
+    parts = [spec.partition(b"=") for spec in specs]
+    tags = {name.strip(): value.strip() for name, equals, value in parts if equals}
+    if len(tags) != len(specs):
+        raise TagError("malformed tag list")  # one is no tag, or comes twice
     if tags and (not _TAG_NAMES.fullmatch(b";".join(tags)) or text.translate(None, _GOOD_OCTETS)):
         raise TagError("malformed tag list")
     return tags

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import is_
 from typing import Final
 
 from listener.mailauth.dkim import keys
-from listener.mailauth.dkim.digests import BodyHashes, body_hash, header_digest
+from listener.mailauth.dkim.digests import BodyHashes, header_digest
 from listener.mailauth.dkim.fields import HeaderBlock, HeaderField
-from listener.mailauth.dkim.signature import Signature, SignatureError, check_time, parse_dkim
+from listener.mailauth.dkim.signature import BodyHash, Signature, SignatureError, check_time, parse_dkim
 from listener.mailauth.dns.resolver import DnsAnswer, Outcome, Question
 from listener.mailauth.results import DkimVerdict, SignatureResult
 
@@ -38,14 +39,20 @@ class Signatures:
     def __init__(self, block: HeaderBlock, rules: KeyRules, now: float) -> None:
         self._block = block
         self._rules = rules
-        fields = block.named(b"dkim-signature")
+        fields = block.by_name.get(b"dkim-signature", ())
         self.count: Final = len(fields)
-        self._items = [self._read(field, now) for field in fields[:MAX_SIGNATURES]]
-        readable = [item for item in self._items if isinstance(item, Signature)]
-        self.questions: Final = [signature.question for signature in readable]
+        self._items: list[Signature | SignatureResult] = []
+        self.questions: Final[list[Question]] = []
         """The keys needed."""
-        self.body_hashes: Final = [body_hash(signature) for signature in readable]
+        self.body_hashes: Final[list[BodyHash]] = []
         """The hashes of the body needed."""
+        for field in fields[:MAX_SIGNATURES]:
+            item = self._read(field, now)
+            self._items.append(item)
+            if isinstance(item, Signature):
+                self.questions.append(item.terms.question)
+                self.body_hashes.append(item.covers)
+        self._judged: tuple[list[DnsAnswer], tuple[SignatureResult, ...]] | None = None
 
     def _read(self, field: HeaderField, now: float) -> Signature | SignatureResult:
         signature: Signature | None = None
@@ -54,20 +61,26 @@ class Signatures:
                 raise SignatureError("policy", self._block.fault)
             signature = parse_dkim(field)
             check_time(signature, now)
-            if signature.hash_name == "sha1" and self._rules.reject_rsa_sha1:
+            if signature.terms.hash_name == "sha1" and self._rules.reject_rsa_sha1:
                 raise SignatureError("policy", "rsa-sha1 is not accepted")
         except SignatureError as error:
             return _result(error.verdict, error.reason, signature)
         return signature
 
     def judge(self, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes) -> tuple[SignatureResult, ...]:
-        """All verdicts, topmost signature first."""
-        return tuple(
-            [
-                self._judge(item, answers[item.question], bodies) if isinstance(item, Signature) else item
-                for item in self._items
-            ]
-        )
+        """All verdicts, topmost signature first. With the same answers again they are those of the first
+        time."""
+        used = [answers[question] for question in self.questions]
+        if self._judged is not None and all(map(is_, used, self._judged[0])):
+            return self._judged[1]
+        found: list[SignatureResult] = []
+        for item in self._items:
+            if isinstance(item, Signature):
+                found.append(self._judge(item, answers[item.terms.question], bodies))
+            else:
+                found.append(item)
+        self._judged = used, tuple(found)
+        return self._judged[1]
 
     def _judge(self, signature: Signature, answer: DnsAnswer, bodies: BodyHashes) -> SignatureResult:
         if answer.failed:
@@ -87,7 +100,7 @@ class Signatures:
             else:
                 unsigned = 0
                 if signature.length is not None:
-                    unsigned = bodies.size(signature.body_canon) - signature.length
+                    unsigned = bodies.size(signature.terms.whole_body.canon) - signature.length
                 return _result("pass", "", signature, key, unsigned)
             if result is None or result.verdict == "permerror":
                 result = judged
@@ -99,26 +112,26 @@ def verify(
 ) -> None:
     """Verify one signature over header and body with one key. Raises SignatureError."""
     check_key(signature, key, rules)
-    if key.strict_identity and signature.identity_domain != signature.domain:
+    terms = signature.terms
+    if key.strict_identity and terms.identity_domain != terms.domain:
         raise SignatureError("permerror", "the key forbids subdomains in i=")
-    wanted = body_hash(signature)
-    digest = bodies.digest(wanted)
+    digest = bodies.digest(signature.covers)
     if digest is None:
         raise SignatureError("fail", "l= is more than the body has")
     if digest != signature.body_hash:
         raise SignatureError("fail", "body hash did not verify")
-    if signature.headers.count(b"from") < len(block.named(b"from")):
+    if terms.signs_from < len(block.by_name.get(b"from", ())):
         # RFC 6376 section 8.15: mail clients would show a field added on top as the author.
         raise SignatureError("fail", "a From field is not signed")
-    if not key.verifies(signature.value, header_digest(block, signature), signature.hash_name):
+    if not key.verifies(signature.value, header_digest(block, signature), terms.hash_name):
         raise SignatureError("fail", "signature did not verify")
 
 
 def check_key(signature: Signature, key: keys.PublicKey, rules: KeyRules) -> None:
     """Check that a key may verify a signature. Raises SignatureError."""
-    if key.kind != signature.key_kind:
+    if key.kind != signature.terms.key_kind:
         raise SignatureError("permerror", "key of another type than the signature")
-    if key.hashes is not None and signature.hash_name.encode() not in key.hashes:
+    if key.hashes is not None and signature.terms.hash_name.encode() not in key.hashes:
         raise SignatureError("permerror", "the key forbids this hash algorithm")
     if key.kind == "rsa" and key.bits < rules.min_bits:
         raise SignatureError("policy", f"{key.bits}-bit key is too short")
@@ -133,15 +146,16 @@ def _result(
 ) -> SignatureResult:
     if signature is None:
         return SignatureResult(verdict, reason)
+    terms = signature.terms
     return SignatureResult(
         verdict=verdict,
         reason=reason,
-        domain=signature.domain,
-        selector=signature.selector,
-        identity=signature.identity,
-        algorithm=signature.algorithm,
+        domain=terms.domain,
+        selector=terms.selector,
+        identity=terms.identity,
+        algorithm=terms.algorithm,
         signature=signature.shown,
-        canonicalization=f"{signature.header_canon}/{signature.body_canon}",
+        canonicalization=terms.canonicalization,
         key_bits=key.bits if key else 0,
         testing=key.testing if key else False,
         unsigned_octets=unsigned_octets,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final
 
 import dns.asyncresolver
@@ -76,13 +76,12 @@ class DnsResolver:
         self._places = QueryPlaces()
         self._tasks: dict[Question, asyncio.Task[DnsAnswer]] = {}
         self.cache = Cache()
+        self.known: Callable[[Question], DnsAnswer | None] = self.cache.get
+        """The cached answer, without another call: every question of every mail begins with it."""
 
     def for_client(self, address: str) -> Resolver:
         """The same resolver for the mail of one client, which gets only a share of the places."""
         return _ForClient(self, network_of(address))
-
-    def known(self, question: Question) -> DnsAnswer | None:
-        return self.cache.get(question)
 
     async def resolve(self, question: Question, client: str = "") -> DnsAnswer:
         """The answer. The query takes one of the places of `client`."""

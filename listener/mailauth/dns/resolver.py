@@ -60,7 +60,7 @@ class DnsAnswer:
     @property
     def texts(self) -> tuple[bytes, ...]:
         """The records of a TXT answer."""
-        return tuple(record for record in self.records if isinstance(record, bytes))
+        return tuple([record for record in self.records if isinstance(record, bytes)])
 
 
 EMPTY: Final = DnsAnswer(Outcome.EMPTY)
@@ -140,18 +140,21 @@ class AnswerMissing(BaseException):
 
 
 class KnownAnswers:
-    """A resolver that asks nothing: its caller starts again with another one after AnswerMissing."""
+    """A resolver that asks nothing: its caller starts again with another one after AnswerMissing. `answers`
+    are those that it gave."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "answers")
 
     def __init__(self, inner: Resolver) -> None:
         self._known = inner.known
+        self.answers: dict[Question, DnsAnswer] = {}
 
     def known(self, question: Question) -> DnsAnswer:
         """The answer. Raises AnswerMissing if it needs waiting."""
         answer = self._known(question)
         if answer is None:
             raise AnswerMissing
+        self.answers[question] = answer
         return answer
 
     async def resolve(self, question: Question) -> DnsAnswer:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.mailauth.check import MAX_DOMAINS, authors
+from listener.mailauth.authors import MAX_DOMAINS, authors
 from listener.mailauth.dkim.fields import HeaderBlock
 
 

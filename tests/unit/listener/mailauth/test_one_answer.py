@@ -22,7 +22,8 @@ from functions.message.mime import read_parts
 from functions.processors.mailer.message import OutgoingMessage
 from functions.processors.mailer.output import author_domain
 from listener.intake.capture import Capture
-from listener.mailauth.check import MAX_DOMAINS, BytesSource, Checks, authors, check
+from listener.mailauth.authors import MAX_DOMAINS, authors, of_head
+from listener.mailauth.check import BytesSource, Checks, check
 from listener.mailauth.dkim.fields import HeaderBlock
 from listener.mailauth.dns.domains import normal
 from listener.mailauth.dns.zone import MemoryResolver
@@ -187,7 +188,9 @@ def test_one_author() -> None:
         head = split_head(data)[0]
         shown = [domain for address in shown_addresses(data) if (domain := domain_of(address)) is not None]
         unique = list(dict.fromkeys(shown))
-        checked = authors(HeaderBlock(head))
+        block = HeaderBlock(head)
+        checked = authors(block)
+        assert checked == of_head(block.head, len(block.fields)), data
         if head and not is_mailbox_line(head):
             stored = authors_of(b"Received: from x\r\n" + head)
             assert stored.addresses == authors_of(head).addresses, data

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from listener.mailauth import received
 from listener.mailauth.dkim.fields import HeaderBlock
 from listener.mailauth.received import MAX_HOPS, MAX_VALUE, received_chain
 
@@ -67,3 +68,74 @@ def test_long_fields_take_little_time(part: bytes) -> None:
 def test_nothing_raises(value: bytes) -> None:
     for hop in hops(value.replace(b"\r\n", b"")):
         assert all(text.isprintable() for text in hop.values())
+
+
+_PARTS = st.sampled_from(
+    [
+        *(
+            b"from",
+            b"by",
+            b"with",
+            b"id",
+            b"for",
+            b"via",
+            b"From",
+            b"BY",
+            b"(",
+            b")",
+            b"()",
+            b"(a b)",
+            b"(a (b))",
+        ),
+        *(
+            b" ",
+            b" ",
+            b" ",
+            b"  ",
+            b"\t",
+            b";",
+            b"; ",
+            b"x.example",
+            b"<a@b.example>",
+            b"ESMTPS",
+            b"\xff",
+            b"\x01",
+        ),
+        *(
+            b"(mx [192.0.2.1])",
+            b"(x;y)",
+            b"\x1c",
+            b"\x0b",
+            b"\r",
+            b"\n",
+            b"x" * 200,
+            b"Mon, 5 Jan 2026 (UTC)",
+        ),
+    ]
+)
+_USUAL = st.lists(_PARTS, max_size=3).map(b"".join)
+
+
+@given(st.lists(_PARTS, max_size=24).map(b"".join))
+def test_the_usual_form_is_read_as_any_other(value: bytes) -> None:
+    assert received._hop(value) == received._any_hop(value)
+
+
+@given(st.lists(st.tuples(st.sampled_from([b" ", b"\t ", b""]), _USUAL), min_size=6, max_size=6))
+def test_variants_of_the_usual_form_are_read_as_any_other(parts: list[tuple[bytes, bytes]]) -> None:
+    a, b, c, d, e, f = [blank + text for blank, text in parts]
+    for value in (
+        b"from x%b (c%b) by y%b with z%b id w%b; D%b" % (a, b, c, d, e, f),
+        b"from x by y%b (n%b) with z (%b) id w%b for q%b;%b" % (a, b, c, d, e, f),
+    ):
+        assert received._hop(value) == received._any_hop(value)
+
+
+def test_most_fields_have_the_usual_form() -> None:
+    value = (
+        b"from mta7.client.example (mta7.client.example [192.0.2.7]) by mx.client.example (Postfix) with"
+        b" ESMTPS id 4XyZ1234\tfor <bob@receiver.example>; Mon,  5 Jan 2026 10:00:00 +0000 (UTC)"
+    )
+    usual = received._USUAL.fullmatch(value.decode())
+    assert usual is not None
+    assert received._usual_hop(*usual.groups()) == received._any_hop(value)

@@ -9,8 +9,9 @@ from dkim.canonicalization import CanonicalizationPolicy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.message.canon import Algorithm, relaxed_value
-from listener.mailauth.dkim.digests import BodyCanon, without_signature
+from functions.message.canon import Algorithm, BodyCanon, is_canonical, relaxed_value
+from listener.mailauth.dkim.digests import BodyHashes, without_signature
+from listener.mailauth.dkim.signature import BodyHash
 
 
 class Kept(bytearray):
@@ -110,3 +111,49 @@ def test_relaxed_header_value() -> None:
 )
 def test_only_the_tag_b_is_emptied(value: bytes, expected: bytes) -> None:
     assert without_signature(value) == expected
+
+
+_WANTED = st.lists(
+    st.builds(
+        BodyHash,
+        st.sampled_from(["simple", "relaxed"]),
+        st.sampled_from(["sha1", "sha256"]),
+        st.sampled_from([None, None, None, 0, 3]),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@given(
+    st.lists(st.sampled_from([b"ab", b" ", b"\t", b"\r\n", b"\r\n", b"\r", b"\n"]), max_size=12).map(
+        b"".join
+    ),
+    _WANTED,
+    st.integers(0, 20),
+)
+def test_a_body_taken_whole_has_the_hashes_of_its_pieces(
+    body: bytes, wanted: list[BodyHash], cut: int
+) -> None:
+    whole, pieces = BodyHashes(wanted), BodyHashes(wanted)
+    whole.take(body)
+    pieces.feed(body[:cut])
+    pieces.feed(body[cut:])
+    pieces.finish()
+    for one in (*wanted, BodyHash("simple", "sha256", None), BodyHash("relaxed", "sha256", None)):
+        if one in wanted:
+            assert whole.digest(one) == pieces.digest(one)
+        else:
+            assert whole.digest(one) in (None, pieces.digest(one))
+        if one.length is not None and one in wanted:
+            assert whole.size(one.canon) == pieces.size(one.canon)
+
+
+@given(
+    st.lists(st.sampled_from([b"ab", b" ", b"\t", b"\r\n", b"\r\n", b"\r", b"\n"]), max_size=12).map(b"".join)
+)
+def test_a_canonical_body_is_its_own_canonical_form(body: bytes) -> None:
+    for algorithm in ("simple", "relaxed"):
+        if is_canonical(body, algorithm):  # type: ignore[arg-type]
+            assert canonical(algorithm, body) == body  # type: ignore[arg-type]
+    assert is_canonical(b"ab c\r\n\r\nd\r\n", "relaxed")
