@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, ClassVar, Protocol
+from typing import Any, BinaryIO, ClassVar, Protocol
 
 from functions.message.envelope import Tls
 from listener.api.decision import Reply
@@ -136,6 +136,8 @@ class Transaction:
     forwarded: dict[str, str] | None = None
     """The origin of the mail that XFORWARD stated, by attribute in lower case."""
     refused: RefusedRecipients = field(default_factory=RefusedRecipients)
+    records: dict[object, Any] | None = None
+    """What filters keep about the mail, each under a key of its own; None while there is nothing."""
 
     def add(self, recipient: str, parameters: tuple[str, ...]) -> None:
         """RCPT was accepted."""
@@ -175,6 +177,9 @@ class Message(Protocol):
         """The header block as received."""
 
     size: int
+
+    crlf: bool
+    """True if the lines are known to end in CRLF, and to hold no other CR or LF."""
 
     def content(self) -> bytes: ...
 
