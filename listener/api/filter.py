@@ -7,7 +7,7 @@ keeps no state of a connection or a mail. The flow keeps the verdicts.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final, Literal, Protocol
@@ -185,7 +185,9 @@ class Filter:
     `guard` says that the filter only objects: its refusal or deferral counts in a flow of either
     operator, its acceptance never does, and no flow waits for one. `patience` is the number of seconds
     that it may take where that is more than `filterTimeout`. `follows_mails` says that it is told the end
-    of each mail.
+    of each mail that was not stored whole. `same_at_mail` says that its answer at MAIL depends only on the
+    client's address, its user and the reverse-path, and that a question changes nothing: a connection does
+    not ask again for the reverse-path of the mail before.
 
     An answer at connect or auth holds for the connection, at mail or data for the transaction, at
     rcpt for that recipient. A hook that raises or takes longer than `filterTimeout` counts as a
@@ -201,6 +203,7 @@ class Filter:
     supports_cram_md5: bool = False
     patience: float = 0.0
     follows_mails: bool = False
+    same_at_mail: bool = False
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -233,9 +236,10 @@ class Filter:
         """The whole mail has come in; `recipients` are those that this flow may still take."""
         return ABSTAIN
 
-    def mail_ended(self, mail: str, taken: frozenset[str]) -> None:
-        """The mail of that id, about which the flows asked at MAIL, is over; `taken` are the recipients for
-        whom it was stored, or may have been, for this filter's flow. Must not raise."""
+    def mail_ended(self, transaction: Transaction, taken: Collection[str]) -> None:
+        """A mail, about which the flows asked at MAIL, is over; `taken` are the recipients for whom it was
+        stored, or may have been, for this filter's flow. If all flows took all recipients, and the mail was
+        stored, this is mostly not called. Must not raise."""
 
     def removals(self, hostname: str) -> Sequence[tuple[str, Predicate]]:
         """Fields that clients must not send, because this filter writes them: names, and a test that is

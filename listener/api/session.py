@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, ClassVar, Protocol
+from typing import Any, BinaryIO, ClassVar, Protocol
 
 from functions.message.envelope import Client, Tls
 from listener.api.decision import Reply
@@ -151,6 +151,8 @@ class Transaction:
     """The origin of the mail that XFORWARD stated, by attribute in lower case."""
     refused: RefusedRecipients | None = None
     """The recipients given to `refuse` since the last `take_refused`."""
+    records: dict[object, Any] | None = None
+    """What filters keep about the mail, each under a key of its own; None while there is nothing."""
 
     def add(self, recipient: str, parameters: tuple[str, ...]) -> None:
         """RCPT was accepted."""
@@ -192,6 +194,9 @@ class Message(Protocol):
         """The header block as received."""
 
     size: int
+
+    crlf: bool
+    """True if the lines are known to end in CRLF, and to hold no other CR or LF."""
 
     def content(self) -> bytes: ...
 

@@ -222,6 +222,7 @@ class Lists(Filter):
     """The shared part of `whitelist` and `blacklist`: the values, the phase of each, and the hooks, whose
     decisions the filters set."""
 
+    same_at_mail = True
     listed: ClassVar[Decision]
     unlisted: ClassVar[Decision]
 

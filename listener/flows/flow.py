@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
 
-from listener.api.decision import ACCEPT, Decision, Phase, Reply
+from listener.api.decision import ABSTAIN, ACCEPT, Decision, Phase, Reply
 from listener.api.filter import Filter, Operator
 from listener.api.session import Credentials, Message, Session, Transaction
 from listener.flows.inquiry import Answers, Asker, Inquiry, OnAnswer, ask_apart
@@ -27,11 +27,12 @@ from listener.flows.outcome import (
     DataOutcome,
     failed_attempt,
     outcome_of,
-    rejection,
+    refusal_of,
     settle,
+    stored_for,
     unasked,
 )
-from listener.flows.tally import MAY_TAKE, NOTHING_SAID, Hook, Plan, Tallies
+from listener.flows.tally import NOTHING_SAID, Hook, Plan, Tallies
 from listener.flows.wording import authentication_required
 
 Answered = tuple[Hook, Decision]
@@ -45,7 +46,6 @@ Outcome = Reply | None
 _MAIL: Final = Phase.MAIL
 _RCPT: Final = Phase.RCPT
 _DATA: Final = Phase.DATA
-_PASSED_MAIL: Final = 1 << Phase.MAIL
 _PASSED_RCPT: Final = 1 << Phase.RCPT
 
 
@@ -116,13 +116,17 @@ class Flows:
             any_user=any_user or not self.checks_credentials,
             nothing_said=Tallies([NOTHING_SAID] * len(plans)),
             followers=followers,
+            # Metrics count every question.
+            same_at_mail=self.on_answer is None
+            and all(hook.filter.same_at_mail for plan in plans for hook in plan.hooks[_MAIL]),
         )
 
 
 class _Serving(NamedTuple):
     """The shared part of the flows of one listener: all hooks by phase, and if AUTH can succeed there,
     with right or with any credentials. `followers` are the filters that are told the end of each mail,
-    with the names of their flows."""
+    with the names of their flows. `same_at_mail` says that no filter has to be asked again about a
+    reverse-path."""
 
     plans: tuple[Plan, ...]
     hooks: tuple[tuple[Hook, ...], ...]
@@ -130,6 +134,19 @@ class _Serving(NamedTuple):
     any_user: bool
     nothing_said: Tallies
     followers: tuple[tuple[str, Filter], ...]
+    same_at_mail: bool
+
+    def vouched(self, username: str) -> Answers:
+        """The answers of the filters that may know a user, as if they had checked its credentials."""
+        checking = [hook for hook in self.hooks[Phase.AUTH] if hook.filter.checks_credentials]
+        return [(hook, ACCEPT) for hook in checking if hook.filter.may_know(username)]
+
+    def tell_end(
+        self, mail: Transaction, outcome: DataOutcome | None, replies: Sequence[Reply], *, lmtp: bool
+    ) -> None:
+        """Tell the followers the end of a mail."""
+        for flow, one in self.followers:
+            one.mail_ended(mail, stored_for(flow, outcome, replies, lmtp=lmtp))
 
 
 class ConnectionState:
@@ -144,9 +161,12 @@ class ConnectionState:
         "_before_mail",
         "_flows",
         "_followed",
+        "_known",
+        "_known_path",
         "_outcome",
         "_serving",
         "_session",
+        "_whole",
     )
 
     def __init__(self, flows: Flows, serving: _Serving, session: Session) -> None:
@@ -156,26 +176,30 @@ class ConnectionState:
         self._asker = Asker(session.id, flows.filter_timeout, flows.on_answer)
         self._at_connect = serving.nothing_said
         self._before_mail = serving.nothing_said
+        self._known: Tallies | None = None
+        """The tallies to which `_known_path` led at MAIL, while the client is the same."""
+        self._known_path = ""
         self._at_mail: Tallies | None = None
         self._at_rcpt: dict[str, Tallies] = {}
         self._alike = True
         """True while no filter told the mail's recipients apart."""
-        self._followed: str | None = None
-        """The id of the mail whose end filters are told; None while there is none."""
+        self._followed: Transaction | None = None
+        """The mail whose end filters are told; None while there is none."""
         self._outcome: DataOutcome | None = None
+        self._whole = False
+        """True if all flows take the mail for all its recipients."""
 
     # -- the phases ----------------------------------------------------------------------------
 
     def connect(self) -> Outcome | Awaitable[Outcome]:
         """Ask about the client: greet it, or send the reply (554, 421) and close."""
-
         hooks = self._serving.hooks[Phase.CONNECT]
         inquiry = self._asker.ask(Phase.CONNECT, "", hooks, (self._session,))
         return self._connected(()) if inquiry is None else inquiry.then(self._connected)
 
     def _connected(self, answers: Sequence[Answered]) -> Outcome:
-        tallies = self._at_connect.plus(answers) if answers else self._at_connect
-        self._at_connect = self._before_mail = tallies
+        self._at_connect = tallies = self._at_connect.plus(answers) if answers else self._at_connect
+        self._begins_with(tallies)
         return self._refusal(Phase.CONNECT, tallies)
 
     def auth(self, credentials: Credentials) -> Outcome | Awaitable[Outcome]:
@@ -184,14 +208,13 @@ class ConnectionState:
         depends only on the credentials."""
         hooks = self._serving.hooks[Phase.AUTH]
         inquiry = self._asker.ask(Phase.AUTH, "", hooks, (self._session, credentials))
-        if inquiry is None:
-            return self._attempted(credentials, [])
-        return inquiry.then(lambda answers: self._attempted(credentials, answers))
+        finish = partial(self._attempted, credentials)
+        return finish([]) if inquiry is None else inquiry.then(finish)
 
     def _attempted(self, credentials: Credentials, answers: Answers) -> Outcome:
         refusal = failed_attempt(answers, any_user=self._serving.any_user)
         if refusal is None:
-            self._before_mail = self._at_connect.plus(answers)
+            self._begins_with(self._at_connect.plus(answers))
             self._session.authenticated(credentials.username)
         elif refusal.code >= 500:
             self._session.login_failed()
@@ -199,11 +222,16 @@ class ConnectionState:
 
     def mail(self, transaction: Transaction) -> Outcome | Awaitable[Outcome]:
         """Begin a mail: ask about its reverse-path. After a reply (550, 530, 451) there is no mail."""
-        self.reset()
+        if self._at_mail is not None or self._followed is not None:
+            self.reset()
         if self._flows.must_authenticate and self._session.user is None:
             return self._flows.auth_required
         if self._serving.followers:
-            self._followed = transaction.id
+            self._followed = transaction
+        path = transaction.reverse_path
+        if self._known is not None and self._known_path == path:
+            self._at_mail = self._known
+            return None
         before = self._before_mail
         hooks = before.hooks[_MAIL]
         if hooks is None:
@@ -211,17 +239,17 @@ class ConnectionState:
         if hooks:
             inquiry = self._asker.ask(_MAIL, transaction.id, hooks, (self._session, transaction))
             if inquiry is not None:
-                return inquiry.then(partial(self._begin, before))
-        if before.passed & _PASSED_MAIL:
-            self._at_mail = before
-            return None
-        return self._begin(before, ())
+                return inquiry.then(partial(self._begin, before, path))
+        return self._begin(before, path, ())
 
-    def _begin(self, before: Tallies, answers: Sequence[Answered]) -> Outcome:
+    def _begin(self, before: Tallies, path: str, answers: Sequence[Answered]) -> Outcome:
         tallies = before.plus(answers) if answers else before
         refusal = self._refusal(Phase.MAIL, tallies)
         if refusal is None:
             self._at_mail = tallies
+            # A filter that defers may have failed.
+            if self._serving.same_at_mail and all(answer.verdict == "accept" for _, answer in answers):
+                self._known, self._known_path = tallies, path
         return refusal
 
     def rcpt(self, transaction: Transaction, address: str) -> Outcome | Awaitable[Outcome]:
@@ -235,8 +263,16 @@ class ConnectionState:
         if hooks is None:
             hooks = before.unsettled(_RCPT, self._serving.plans)
         if hooks:
-            arguments = (self._session, transaction, address)
-            inquiry = self._asker.ask(_RCPT, transaction.id, hooks, arguments)
+            session, asker = self._session, self._asker
+            if len(hooks) == 1 and asker.on_answer is None:
+                # Most listeners ask one filter, which abstains at once: no call more than that.
+                try:
+                    answer: object = hooks[0].ask(session, transaction, address)
+                except Exception as fault:  # noqa: BLE001 - as in `Asker.ask`
+                    answer = fault
+                inquiry = None if answer is ABSTAIN else asker.begun(_RCPT, transaction.id, hooks[0], answer)
+            else:
+                inquiry = asker.ask(_RCPT, transaction.id, hooks, (session, transaction, address))
             if inquiry is not None:
                 return inquiry.then(partial(self._named, accepted, address, before))
         if before.passed & _PASSED_RCPT:
@@ -251,15 +287,13 @@ class ConnectionState:
         refusal = self._refusal(Phase.RCPT, tallies)
         if refusal is None:
             accepted[address] = tallies
-            if tallies is not before:
-                self._alike = False
+        if refusal is not None or tallies is not before:
+            self._alike = False
         return refusal
 
     def data(self, transaction: Transaction, message: Message) -> DataOutcome | Awaitable[DataOutcome]:
-        """Ask about the whole mail, for `transaction.recipients`, all of which `rcpt` accepted.
-
-        Only flows that may still take a recipient are asked, each for those recipients.
-        """
+        """Ask about the whole mail, for `transaction.recipients`, all of which `rcpt` accepted. Only flows
+        that may still take a recipient are asked, each for those recipients."""
         row, recipients = self._at_mail, transaction.recipients
         if row is None:
             raise RuntimeError("there is no mail yet")
@@ -267,12 +301,22 @@ class ConnectionState:
             return self._ask_apart(transaction, message)
         left = (recipients[0],) if len(recipients) == 1 else tuple(dict.fromkeys(recipients))
         inquiry: Inquiry | None = None
-        offers = row.offers
-        for hooks in row.offered(self._serving.plans) if offers is None else offers:
-            arguments = (self._session, transaction, message, left)
-            inquiry = self._asker.ask(_DATA, transaction.id, hooks, arguments, inquiry)
+        offers = row.offered(self._serving.plans) if row.offers is None else row.offers
+        session, asker = self._session, self._asker
+        if len(offers) == 1 and len(offers[0]) == 1 and asker.on_answer is None:
+            try:
+                answer: object = offers[0][0].ask(session, transaction, message, left)
+            except Exception as fault:  # noqa: BLE001 - as in `Asker.ask`
+                answer = fault
+            if answer is not ABSTAIN:
+                inquiry = asker.begun(_DATA, transaction.id, offers[0][0], answer)
+        else:
+            for hooks in offers:
+                inquiry = asker.ask(
+                    _DATA, transaction.id, hooks, (session, transaction, message, left), inquiry
+                )
         if inquiry is not None:
-            offered = {hooks[0].place: frozenset(left) for hooks in row.offers or ()}
+            offered = {hooks[0].place: frozenset(left) for hooks in offers}
             return self._settled(inquiry, transaction, offered)
         outcome = row.outcome or outcome_of(self._serving.plans, row)
         if isinstance(outcome, Reply):
@@ -281,6 +325,7 @@ class ConnectionState:
         judged = DataOutcome(taken, None, NO_NOTES)
         if self._followed is not None:
             self._outcome = judged
+            self._whole = len(outcome) == len(self._serving.plans)
         return judged
 
     def _ask_apart(self, transaction: Transaction, message: Message) -> DataOutcome | Awaitable[DataOutcome]:
@@ -313,70 +358,43 @@ class ConnectionState:
         return self._outcome is not None
 
     def answered(self, replies: Sequence[Reply]) -> None:
-        """The mail that `data` was about is answered: tell the filters that follow mails. A mail that the
-        spool deferred (451) may be stored all the same."""
-        mail, outcome = self._followed, self._outcome
-        if mail is None:
-            return
-        self._followed = self._outcome = None
-        stored = False
-        for reply in replies:
-            stored = stored or reply.code < 300 or reply.code == 451
-        if outcome is not None and outcome.reply is not None and not self._session.lmtp:
-            stored = False
-        for flow, one in self._serving.followers:
-            taken = []
-            if stored and outcome is not None:
-                for to, flows in outcome.recipients:
-                    if flow in flows and not isinstance(flows, Reply):
-                        taken.append(to)
-            one.mail_ended(mail, frozenset(taken))
-
-    def reset(self) -> None:
-        """The mail is over or given up (RSET, EHLO, MAIL, after DATA): its verdicts vanish."""
-        if self._followed is not None:
-            self.answered(())
+        """The mail that `data` was about is answered: tell filters that follow it; its verdicts vanish."""
+        mail = self._followed
+        if mail is not None:
+            if not self._whole or len(replies) != 1 or replies[0].code >= 300:
+                self._serving.tell_end(mail, self._outcome, replies, lmtp=self._session.lmtp)
+            self._followed = self._outcome = None
+            self._whole = False
         self._at_mail = None
         self._at_rcpt = {}
         self._alike = True
+
+    def reset(self) -> None:
+        """The mail is over or given up (RSET, EHLO, MAIL, after DATA): its verdicts vanish."""
+        self.answered(())
 
     def restart(self) -> None:
         """STARTTLS succeeded: this forgets the client's earlier words (RFC 3207 section 4.2) and its
         authentication, and keeps the facts about its address."""
         self.reset()
-        self._before_mail = self._at_connect
+        self._begins_with(self._at_connect)
         self._session.authenticated(None)
 
     def vouch(self, username: str) -> None:
         """A trusted proxy has checked this user's credentials (XCLIENT's LOGIN): every filter that may
         know the name counts as having accepted them."""
-        answers = [
-            (hook, ACCEPT)
-            for hook in self._serving.hooks[Phase.AUTH]
-            if hook.filter.checks_credentials and hook.filter.may_know(username)
-        ]
-        self._before_mail = self._at_connect.plus(answers)
+        self._begins_with(self._at_connect.plus(self._serving.vouched(username)))
         self._session.authenticated(username)
 
-    # -- judging -------------------------------------------------------------------------------
+    def _begins_with(self, tallies: Tallies) -> None:
+        """The client is a new one, or another user: from now on its mails begin with these tallies."""
+        self._before_mail = tallies
+        self._known = None
 
     def _refusal(self, phase: Phase, tallies: Tallies) -> Outcome:
-        """None while any flow takes or may take the mail. Before MAIL, it still may if only an
-        authentication is missing; from MAIL on, the reply asks for it."""
+        """None while any flow takes or may take the mail."""
         if tallies.passed >> phase & 1:
             return None
         may_authenticate = self._session.user is None and self._serving.can_authenticate
-        count_auth = may_authenticate and phase == Phase.CONNECT
-        plans, verdicts = self._serving.plans, tallies.verdicts
-        for plan in plans:
-            to_come = plan.later[phase] | plan.auth if count_auth else plan.later[phase]
-            if plan.standing(verdicts[plan.place], to_come) <= MAY_TAKE:
-                if not count_auth:
-                    tallies.passed |= 1 << phase
-                return None
-        reply = rejection(phase, plans, verdicts)
-        if may_authenticate and reply.code >= 500:
-            for plan in plans:
-                if plan.standing(verdicts[plan.place], plan.later[phase] | plan.auth) <= MAY_TAKE:
-                    return self._flows.auth_required
-        return reply
+        instead = self._flows.auth_required if may_authenticate else None
+        return refusal_of(phase, self._serving.plans, tallies, instead)

@@ -78,6 +78,15 @@ class Asker:
                 on_answer(hook.filter.name, phase, "abstain", perf_counter() - asked)
         return inquiry
 
+    def begun(self, phase: Phase, mail: str, hook: Hook, answer: object) -> Inquiry:
+        """The inquiry that has the value that one hook returned, or the exception that it raised."""
+        inquiry = Inquiry(self, phase, mail)
+        if isinstance(answer, Exception):
+            inquiry.fail(hook, answer, 0.0)
+        else:
+            inquiry.put(hook, answer, 0.0)
+        return inquiry
+
 
 class Inquiry:
     """The answers to one round of questions, at one phase of one connection.

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from functions.message.envelope import FlowNotes
 from listener.api.decision import Decision, Exact, Phase, Reply
 from listener.flows.inquiry import Answers
-from listener.flows.tally import DEFERS, NOTHING_SAID, TAKES, FilterVerdicts, Plan, Tallies
+from listener.flows.tally import DEFERS, MAY_TAKE, NOTHING_SAID, TAKES, FilterVerdicts, Plan, Tallies
 from listener.flows.wording import worded
 
 RecipientOutcome = tuple[str, ...] | Reply
@@ -28,6 +28,16 @@ class DataOutcome(NamedTuple):
     notes: Mapping[str, FlowNotes]
 
 
+def stored_for(flow: str, outcome: DataOutcome | None, replies: Sequence[Reply], *, lmtp: bool) -> list[str]:
+    """The recipients for whom a mail with that outcome and these replies was stored for a flow, or may have
+    been: the spool may store one that it defers (451)."""
+    if outcome is None or (outcome.reply is not None and not lmtp):
+        return []
+    if not any(reply.code < 300 or reply.code == 451 for reply in replies):
+        return []
+    return [to for to, flows in outcome.recipients if flow in flows and not isinstance(flows, Reply)]
+
+
 def rejection(phase: Phase, plans: Sequence[Plan], tallies: Sequence[FilterVerdicts]) -> Reply:
     """The reply if no flow can take the mail any more: a deferral if a flow only defers, in the words
     of the first flow that has words for it."""
@@ -42,6 +52,28 @@ def rejection(phase: Phase, plans: Sequence[Plan], tallies: Sequence[FilterVerdi
         else:
             refusal = refusal or plan.refusal(tally)
     return worded(phase, "defer", deferral) if deferred else worded(phase, "refuse", refusal)
+
+
+def refusal_of(
+    phase: Phase, plans: Sequence[Plan], tallies: Tallies, auth_required: Reply | None
+) -> Reply | None:
+    """None while any flow takes or may take the mail. `auth_required` is the reply that asks the client to
+    authenticate, None if it cannot. Before MAIL, a flow still may if only an authentication is missing; from
+    MAIL on, the reply asks for it."""
+    count_auth = auth_required is not None and phase == Phase.CONNECT
+    verdicts = tallies.verdicts
+    for plan in plans:
+        to_come = plan.later[phase] | plan.auth if count_auth else plan.later[phase]
+        if plan.standing(verdicts[plan.place], to_come) <= MAY_TAKE:
+            if not count_auth:
+                tallies.passed |= 1 << phase
+            return None
+    reply = rejection(phase, plans, verdicts)
+    if auth_required is not None and reply.code >= 500:
+        for plan in plans:
+            if plan.standing(verdicts[plan.place], plan.later[phase] | plan.auth) <= MAY_TAKE:
+                return auth_required
+    return reply
 
 
 def failed_attempt(answers: Answers, *, any_user: bool) -> Reply | None:

@@ -7,8 +7,9 @@ masks, and a few integer operations judge a flow.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, Literal, Protocol
 
 from listener.api.decision import REFUSE, Decision, Phase, Reply
 from listener.api.filter import Answer, Filter, Operator
@@ -150,7 +151,8 @@ class Tallies:
         return self.offers
 
 
-class Hook(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Hook:
     """One filter's hook at one phase: `place` is that of its flow, `bit` its own in the flow."""
 
     place: int

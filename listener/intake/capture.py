@@ -86,8 +86,9 @@ class Capture(ArrivingMail):
         max_size: int,
         max_header: int,
         captures: Captures | None = None,
+        crlf: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(crlf=crlf)
         self._captures = captures or Captures(folder)
         self._folder = folder
         self._name = name

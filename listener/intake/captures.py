@@ -62,9 +62,11 @@ class DataRate:
 class ArrivingMail:
     """The memory and disk space of one arriving mail, as `Captures` counts them."""
 
-    __slots__ = ("ended", "failure", "finished", "kept", "memory", "rate", "size", "space")
+    __slots__ = ("crlf", "ended", "failure", "finished", "kept", "memory", "rate", "size", "space")
 
-    def __init__(self) -> None:
+    def __init__(self, *, crlf: bool = False) -> None:
+        self.crlf = crlf
+        """True if its lines are known to end in CRLF, and to hold no other CR or LF."""
         self.size = 0
         """Size of the received mail in bytes."""
         self.memory = 0

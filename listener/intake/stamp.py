@@ -50,8 +50,9 @@ class Intake:
         self._max_header = max_header
         self._config_digest = config_digest
 
-    def capture(self, session: Session, transaction: Transaction) -> Capture:
-        """Start to capture one mail."""
+    def capture(self, session: Session, transaction: Transaction, *, crlf: bool = False) -> Capture:
+        """Start to capture one mail. `crlf` says that the lines that come end in CRLF, and hold no other CR
+        or LF."""
         return Capture(
             self._folder,
             transaction.id,
@@ -59,6 +60,7 @@ class Intake:
             max_size=self._max_size,
             max_header=self._max_header,
             captures=self._captures,
+            crlf=crlf,
         )
 
     def _stamp(self, session: Session, transaction: Transaction, head: bytes, rest: bytes) -> bytes:

@@ -113,8 +113,9 @@ class Filters:
 
     def observe(self, observer: Events) -> None:
         """Connect the filters that count with the observer."""
-        for each in self.all:
-            each.observe(observer)
+        if observer is not NULL:
+            for each in self.all:
+                each.observe(observer)
 
     def forget(self) -> None:
         """A reload begins."""

@@ -292,7 +292,8 @@ def data(connection: Connection, argument: str) -> None:
     else:
         connection.reply(GO_AHEAD)
         connection.stream.flush()
-        mail.start(acceptor.intake.capture(session, transaction))
+        # Its reader changes or refuses all other line ends.
+        mail.start(acceptor.intake.capture(session, transaction, crlf=True))
 
 
 def rset(connection: Connection, argument: str) -> None:

@@ -11,47 +11,19 @@ from functions.options.environment import variable
 from listener.api.decision import ABSTAIN, Decision, Phase, refuse
 from listener.api.filter import Answer, BuildContext, Filter, FilterObserver
 from listener.api.session import Message, Session, Transaction
-from listener.filters.sending.credits import Credit
+from listener.filters.sending.choices import Choice
 from listener.filters.sending.options import SendingPolicyOptions
-from listener.filters.sending.reservations import MOST_OPEN, Mark, Reservations, first_objection
+from listener.filters.sending.reservations import MOST_OPEN, Reservations
 from listener.filters.sending.rules import Client, Rule
 from listener.filters.sending.senders import FIELDS, author_field, senders_of, shown
 from listener.filters.sending.table import TABLE, TableCounts, client
 
 _REMEMBERED: Final = 1_024
 _FIELDS: Final = 32
-_NO_LIMIT: Final = 1_000_000_000
 
 _NO_LOGIN: Final = refuse(553, "5.7.1", "Sender address rejected: not logged in as a user who may send")
 _NO_RECIPIENT: Final = refuse(550, "5.7.1", "Recipient address rejected: this client may not send to it")
 _NO_SUCH_MAIL: Final = refuse(550, "5.7.1", "This client may not send such a mail to these recipients")
-
-
-class _Choice:
-    """The rules, by their places, that are about a client and permit its reverse-path; for whom they count;
-    and by From field those that permit the senders of a header. `first` is the first of the places if its
-    rule is about all recipients, else None; `credit` is counted ahead under it, and gives `mark`; `most` are
-    the recipients of one mail."""
-
-    __slots__ = ("client", "credit", "first", "label", "mark", "most", "permitting", "places")
-
-    def __init__(self, places: tuple[int, ...], client: Client, first: int | None) -> None:
-        self.places = places
-        self.client = client
-        self.first = first
-        self.credit: Credit | None = None
-        self.mark: Mark = (-1, ())
-        self.most = 0
-        self.label = ""
-        self.permitting: dict[bytes, tuple[int, ...]] = {}
-
-    def use(self, rule: Rule, place: int, credit: Credit | None) -> None:
-        """Take recipients out of that credit of the first rule from now on."""
-        self.credit = credit
-        if credit is not None:
-            self.mark = (place, credit.taken.buckets)
-            self.most = _NO_LIMIT if rule.per_mail is None else rule.per_mail.most
-            self.label = rule.label
 
 
 class SendingPolicy(Filter):
@@ -79,10 +51,12 @@ class SendingPolicy(Filter):
         self._state = state
         uncounted = options.on_store_error == "accept"
         self._reservations = Reservations(name, self._rules, table, accepts_uncounted=uncounted)
+        self._observer: FilterObserver | None = None
         # No method of its own: each mail would make one call more.
         self.mail_ended = self._reservations.end  # type: ignore[method-assign]
-        self._chosen: dict[tuple[str | None, str, str], _Choice] = {}
+        self._chosen: dict[tuple[str | None, str, str], Choice] = {}
         self._prepares = table is not None
+        self.same_at_mail = not self._prepares
         self.follows_mails = options.counts_recipients or any(one.per_mail for one in self._rules)
         if not self.follows_mails and not any(one.names_recipients for one in self._rules):
             self.phases = frozenset({Phase.MAIL, Phase.DATA})
@@ -96,7 +70,7 @@ class SendingPolicy(Filter):
         await self._reservations.stop()
 
     def observe(self, observer: FilterObserver) -> None:
-        self._reservations.observer = observer
+        self._observer = self._reservations.observer = observer
 
     def on_mail(self, session: Session, transaction: Transaction) -> Answer:
         choice = self._chosen.get((session.user, session.ip, transaction.reverse_path))
@@ -119,24 +93,26 @@ class SendingPolicy(Filter):
         credit = choice.credit
         if credit is not None:
             # The short way: most recipients are taken out of the credit.
-            words, at, made = credit.words, credit.at, self._reservations
-            left, mail = words[at], made.open.get(transaction.id)
+            words, at = credit.words, credit.at
+            left = words[at]
             if left > 0 and words[at + 1] and credit.steady() < credit.until:
+                records = transaction.records
+                if records is None:
+                    records = transaction.records = {}
+                mail = records.get(self._reservations)
                 if mail is None:
-                    who = choice.client.who
-                    opened = made.opened.get(who, 0)
-                    taken = opened < MOST_OPEN
+                    taken = len(choice.opened) < MOST_OPEN
                     if taken:
-                        made.opened[who] = opened + 1
-                        made.open[transaction.id] = (choice.client, {recipient: choice.mark})
+                        choice.opened.add(transaction.id)
+                        records[self._reservations] = (choice, {recipient: choice.mark})
                 else:
                     taken = recipient not in mail[1] and len(mail[1]) < choice.most
                     if taken:
                         mail[1][recipient] = choice.mark
                 if taken:
                     words[at] = left - 1
-                    if made.observer is not None:
-                        made.observer.recipient_counted(self.name, choice.label, credit.taken.share)
+                    if self._observer is not None:
+                        self._observer.recipient_counted(self.name, choice.label, credit.taken.share)
                     return ABSTAIN
         place = choice.first
         if place is None:
@@ -145,7 +121,7 @@ class SendingPolicy(Filter):
                 return _NO_RECIPIENT
         if not self._rules[place].counts:
             return ABSTAIN
-        answer = self._reservations.count(place, choice.client, transaction, recipient)
+        answer = self._reservations.count(place, choice, transaction, recipient)
         if choice.first is not None:
             choice.use(self._rules[place], place, self._reservations.ahead(place, choice.client))
         return answer
@@ -156,10 +132,15 @@ class SendingPolicy(Filter):
         head = message.head
         if self._edits is not None:
             head = self._edits.added(head) + self._edits.kept(head)
-        choice = self._chosen.get((session.user, session.ip, transaction.reverse_path))
-        if choice is None:
-            choice = self._choose(session, transaction)
-        field = author_field(head)
+        records = transaction.records
+        mail = None if records is None else records.get(self._reservations)
+        if mail is not None:
+            choice = mail[0]
+        else:
+            choice = self._chosen.get((session.user, session.ip, transaction.reverse_path)) or self._choose(
+                session, transaction
+            )
+        field = author_field(head, crlf=message.crlf and self._edits is None)
         allowed = None if field is None else choice.permitting.get(field)
         if allowed is None:
             judged = self._judge(choice, field, head, session.user or "")
@@ -170,18 +151,19 @@ class SendingPolicy(Filter):
             if not self.follows_mails:
                 return ABSTAIN
             # The short way: all were counted out of the credit, in the part of the window that goes on.
-            credit, mail = choice.credit, self._reservations.open.get(transaction.id)
+            credit = choice.credit
             if credit is not None and mail is not None and credit.steady() < credit.until:
                 counted, mark = mail[1], choice.mark
                 for one in recipients:
-                    if counted.get(one) != mark:
+                    if counted.get(one) is not mark:
                         break
                 else:
+                    choice.opened.discard(transaction.id)
                     return ABSTAIN
-        return self._count_again(allowed, choice.client, session.user or "", transaction, recipients)
+        return self._count_again(allowed, choice, session.user or "", transaction, recipients)
 
     def _judge(
-        self, choice: _Choice, field: bytes | None, head: bytes, user: str
+        self, choice: Choice, field: bytes | None, head: bytes, user: str
     ) -> tuple[int, ...] | Decision:
         """The places of the rules that permit the senders of a header; or the refusal of the mail."""
         senders = senders_of(head)
@@ -204,7 +186,7 @@ class SendingPolicy(Filter):
     def _count_again(
         self,
         allowed: tuple[int, ...],
-        client: Client,
+        choice: Choice,
         user: str,
         transaction: Transaction,
         recipients: tuple[str, ...],
@@ -212,16 +194,17 @@ class SendingPolicy(Filter):
         chosen = [(one, at) for one in recipients if (at := self._place(allowed, one, user)) is not None]
         if not chosen:
             return _NO_SUCH_MAIL
-        answers = self._reservations.confirm(chosen, client, transaction)
+        answers = self._reservations.confirm(chosen, choice, transaction)
         decided = ABSTAIN
         if len(chosen) < len(recipients):
             decided = Decision("abstain", recipients=frozenset(one for one, _ in chosen))
         for answer in answers:
             if answer is not ABSTAIN:
-                return first_objection(answers, decided)
+                return self._reservations.first_objection(answers, decided, choice, transaction)
+        choice.opened.discard(transaction.id)
         return decided
 
-    def _choose(self, session: Session, transaction: Transaction) -> _Choice:
+    def _choose(self, session: Session, transaction: Transaction) -> Choice:
         if len(self._chosen) >= _REMEMBERED:
             self._chosen.clear()
         user, path = session.user or "", transaction.reverse_path
@@ -231,7 +214,9 @@ class SendingPolicy(Filter):
             if rule.is_for(session, user) and rule.permits_path(path, user)
         ]
         first = rules[0][0] if rules and not rules[0][1].names_recipients else None
-        choice = _Choice(tuple([place for place, _ in rules]), Client.of(session), first)
+        client = Client.of(session)
+        opened = self._reservations.opened(client)
+        choice = Choice(tuple([place for place, _ in rules]), client, opened, first)
         self._chosen[session.user, session.ip, path] = choice
         return choice
 

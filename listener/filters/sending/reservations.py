@@ -7,15 +7,17 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from functions.errors import ConfigError
 from listener.api.decision import ABSTAIN, Decision, defer, refuse
 from listener.api.filter import Answer, FilterObserver
 from listener.api.session import Transaction
+from listener.filters.sending.choices import Choice, Mark
 from listener.filters.sending.counts import FILE, Counts, Over
 from listener.filters.sending.credits import Credit
 from listener.filters.sending.rules import Client, Rule
@@ -25,7 +27,7 @@ from listener.filters.sending.table import TableCounts
 log = logging.getLogger("smtp_relay.filters")
 
 MOST_OPEN: Final = 1_000
-"""Mails of one user, or of one address, that may be on their way at a time in one process."""
+"""Mails of one user, or of one address, before their final dot, that a process has at a time."""
 
 _TELL: Final = 60.0
 """Seconds between two log records of a store that cannot be reached."""
@@ -34,16 +36,13 @@ _UNCOUNTED: Final = defer(451, "4.3.0", "Recipients cannot be counted now, try a
 _TOO_MANY_OPEN: Final = defer(451, "4.7.1", "Too many mails of this client are on their way, try again later")
 
 
-Mark = tuple[int, Buckets]
-"""A recipient's rule, by its place, and when it was counted."""
-
-_OpenMail = tuple[Client, dict[str, Mark]]
+Record = tuple[Choice, dict[str, Mark]]
 """What is counted for a mail on its way: for whom, and the mark of each recipient."""
 
 
 class Reservations:
-    """The reservations of one filter in one process: `open` are those of mails on their way, `opened`
-    their number by client. `accepts_uncounted` says that recipients pass if they cannot be counted."""
+    """The reservations of one filter in one process, which are in the records of the mails.
+    `accepts_uncounted` says that recipients pass if they cannot be counted."""
 
     def __init__(
         self, name: str, rules: Sequence[Rule], table: TableCounts | None, *, accepts_uncounted: bool
@@ -53,8 +52,7 @@ class Reservations:
         self._accepts_uncounted = accepts_uncounted
         self._table = table
         self._store: Counts | TableCounts | None = table
-        self.open: dict[str, _OpenMail] = {}
-        self.opened: dict[str, int] = {}
+        self._opened: WeakValueDictionary[str, set[str]] = WeakValueDictionary()
         self._told = -math.inf
         self.observer: FilterObserver | None = None
 
@@ -75,6 +73,10 @@ class Reservations:
             with suppress(StoreFault):
                 self._store.close()
 
+    def opened(self, client: Client) -> set[str]:
+        """The ids of the client's mails on their way, shared by all that ask for them."""
+        return self._opened.setdefault(client.who, set())
+
     def prepare(self, rule: Rule, client: Client) -> Answer:
         """A mail begins: take a block of the table before the client names a recipient."""
         if self._table is None or not rule.limits or rule.names_recipients:
@@ -89,16 +91,16 @@ class Reservations:
             return self._uncounted(fault)
         return ABSTAIN  # RCPT says which limit has no room
 
-    def count(self, place: int, client: Client, transaction: Transaction, recipient: str) -> Answer:
+    def count(self, place: int, choice: Choice, transaction: Transaction, recipient: str) -> Answer:
         """Count a recipient under the rule at that place."""
-        rule = self._rules[place]
-        mail = self.open.get(transaction.id)
+        rule, client = self._rules[place], choice.client
+        mail = self._record(transaction)
         if mail is None:
-            number = self.opened.get(client.who, 0)
-            if number >= MOST_OPEN:
+            if len(choice.opened) >= MOST_OPEN:
                 return _TOO_MANY_OPEN
-            mail = self.open[transaction.id] = (client, {})
-            self.opened[client.who] = number + 1
+            mail = (choice, {})
+            transaction.records = {**(transaction.records or {}), self: mail}
+            choice.opened.add(transaction.id)
         elif recipient in mail[1]:
             # Another filter refused it, and the client asks again.
             return ABSTAIN
@@ -125,7 +127,10 @@ class Reservations:
             return ABSTAIN
         if isinstance(taken, Over):
             return self._over(rule, rule.limits[taken.place].text, client)
-        return self._counted_later(place, mail, transaction.id, (recipient,), taken)
+        return self._counted_later(place, mail, transaction, (recipient,), taken)
+
+    def _record(self, transaction: Transaction) -> Record | None:
+        return None if transaction.records is None else transaction.records.get(self)
 
     def ahead(self, place: int, client: Client) -> Credit | None:
         """What is counted ahead under the rule at that place."""
@@ -133,11 +138,11 @@ class Reservations:
         return store.credit(rule.windows(client)) if rule.limits and isinstance(store, Counts) else None
 
     def confirm(
-        self, chosen: Sequence[tuple[str, int]], client: Client, transaction: Transaction
+        self, chosen: Sequence[tuple[str, int]], choice: Choice, transaction: Transaction
     ) -> list[Answer]:
         """A mail came in whole for these recipients, each with the place of its rule: from now on they
         count under it. Returns the answers of the counts that changed."""
-        mail = self.open.get(transaction.id)
+        mail = self._record(transaction)
         answers: list[Answer] = []
         groups: dict[Mark, list[str]] = {}
         moved = []
@@ -147,18 +152,27 @@ class Reservations:
                 moved.append((recipient, place, before))
             elif before[1]:
                 groups.setdefault(before, []).append(recipient)
-        if moved and (over := self._too_many(chosen, client)) is not None:
+        if moved and (over := self._too_many(chosen, choice.client)) is not None:
             return [over]
         for recipient, place, before in moved:
             if mail is not None and before is not None:
                 del mail[1][recipient]
-                self._give_back(self._rules[before[0]], mail[0], before[1], 1)
+                self._give_back(self._rules[before[0]], choice.client, before[1], 1)
             if self._rules[place].counts:
-                answers.append(self.count(place, client, transaction, recipient))
+                answers.append(self.count(place, choice, transaction, recipient))
         for (place, buckets), recipients in groups.items():
             assert mail is not None
-            answers.append(self._renewed(place, mail, transaction.id, buckets, recipients))
+            answers.append(self._renewed(place, mail, transaction, buckets, recipients))
         return answers
+
+    async def first_objection(
+        self, answers: Sequence[Answer], decided: Decision, choice: Choice, transaction: Transaction
+    ) -> Decision:
+        """The first of the answers of `confirm` that objects, after all have come."""
+        found: list[Any] = [one for one in answers if isinstance(one, Decision)]
+        found += await asyncio.gather(*(one for one in answers if not isinstance(one, Decision)))
+        choice.opened.discard(transaction.id)
+        return next((one for one in found if one is not ABSTAIN), decided)
 
     def _too_many(self, chosen: Sequence[tuple[str, int]], client: Client) -> Decision | None:
         """The answer to a mail with more recipients under one rule than it may have. `count` does not see
@@ -170,11 +184,16 @@ class Reservations:
         return None
 
     def _renewed(
-        self, place: int, mail: _OpenMail, mail_id: str, buckets: Buckets, recipients: Sequence[str]
+        self,
+        place: int,
+        mail: Record,
+        transaction: Transaction,
+        buckets: Buckets,
+        recipients: Sequence[str],
     ) -> Answer:
         assert self._store is not None
         try:
-            taken = self._store.renew(self._rules[place].windows(mail[0]), buckets, len(recipients))
+            taken = self._store.renew(self._rules[place].windows(mail[0].client), buckets, len(recipients))
         except StoreFault as fault:
             return self._uncounted(fault)
         if isinstance(taken, Taken) and taken.buckets == buckets:
@@ -183,13 +202,13 @@ class Reservations:
             del mail[1][recipient]
         if isinstance(taken, Taken | Over):
             return self._counted(place, mail, recipients, taken, again=True)
-        return self._counted_later(place, mail, mail_id, recipients, taken, again=True)
+        return self._counted_later(place, mail, transaction, recipients, taken, again=True)
 
     async def _counted_later(
         self,
         place: int,
-        mail: _OpenMail,
-        mail_id: str,
+        mail: Record,
+        transaction: Transaction,
         recipients: Sequence[str],
         asked: Awaitable[Taken | Over],
         *,
@@ -199,26 +218,26 @@ class Reservations:
             taken = await asked
         except StoreFault as fault:
             return self._uncounted(fault)
-        if isinstance(taken, Taken) and self.open.get(mail_id) is not mail:
-            self._give_back(self._rules[place], mail[0], taken.buckets, len(recipients))
+        if isinstance(taken, Taken) and self._record(transaction) is not mail:
+            self._give_back(self._rules[place], mail[0].client, taken.buckets, len(recipients))
             return ABSTAIN  # the client left
         return self._counted(place, mail, recipients, taken, again=again)
 
     def _counted(
         self,
         place: int,
-        mail: _OpenMail,
+        mail: Record,
         recipients: Sequence[str],
         taken: Taken | Over,
         *,
         again: bool = False,
     ) -> Decision:
-        rule = self._rules[place]
+        rule, client = self._rules[place], mail[0].client
         if isinstance(taken, Over):
-            return self._over(rule, rule.limits[taken.place].text, mail[0])
+            return self._over(rule, rule.limits[taken.place].text, client)
         for recipient in recipients:
             mail[1][recipient] = (place, taken.buckets)
-        self._warn(rule, mail[0], taken)
+        self._warn(rule, client, taken)
         if self.observer is not None and not again:
             self.observer.recipient_counted(self._name, rule.label, taken.share)
         return ABSTAIN
@@ -228,21 +247,17 @@ class Reservations:
             extra = {"filter": self._name, "rule": rule.label, "limit": rule.limits[one].text}
             log.warning("a sending limit is 80 % used", extra={**extra, "who": rule.key(client)})
 
-    def end(self, mail: str, taken: frozenset[str]) -> None:
+    def end(self, transaction: Transaction, taken: Collection[str]) -> None:
         """A mail is over: give back what is counted for recipients that are not among `taken`."""
-        found = self.open.pop(mail, None)
-        if found is None:
+        if transaction.records is None or (found := transaction.records.pop(self, None)) is None:
             return
-        client, counted = found
-        number = self.opened[client.who]
-        if number > 1:
-            self.opened[client.who] = number - 1
-        else:
-            del self.opened[client.who]
-        if not counted.keys() <= taken:
-            left = Counter(at for address, at in counted.items() if address not in taken)
-            for (place, buckets), number in left.items():
-                self._give_back(self._rules[place], client, buckets, number)
+        choice, counted = found
+        choice.opened.discard(transaction.id)
+        for one in taken:
+            counted.pop(one, None)
+        if counted:
+            for (place, buckets), number in Counter(counted.values()).items():
+                self._give_back(self._rules[place], choice.client, buckets, number)
 
     def _give_back(self, rule: Rule, client: Client, buckets: Buckets, number: int) -> None:
         if buckets and self._store is not None:
@@ -267,10 +282,3 @@ class Reservations:
         if rule.refuses:
             return refuse(550, "5.7.1", text)
         return defer(451, "4.7.1", f"{text}, try again later")
-
-
-async def first_objection(answers: Sequence[Answer], decided: Decision) -> Decision:
-    """The first of the answers that objects, after all have come."""
-    found: list[Any] = [one for one in answers if isinstance(one, Decision)]
-    found += await asyncio.gather(*(one for one in answers if not isinstance(one, Decision)))
-    return next((one for one in found if one is not ABSTAIN), decided)

@@ -56,29 +56,30 @@ def senders_of(head: bytes) -> HeaderSenders:
     return _read(head) if field is None else _remembered(field)
 
 
-def author_field(head: bytes) -> bytes | None:
+def author_field(head: bytes, *, crlf: bool = False) -> bytes | None:
     """The From field of a header block, if it is plain and short, and no reader finds another one of
     `FIELDS` or a bare CR or LF: `senders_of` then says the same of it as of the whole block. Most mails have
-    one, from a client that writes the same one again and again."""
-    low = head.lower()
-    start = low.find(b"from")
+    one, from a client that writes the same one again and again. `crlf` says that no CR or LF is bare."""
+    text = head.upper()
     # The patterns cost more than a look for the words that all of them need.
-    plain = low.find(b"from", start + 4) < 0 and low.find(b"sender") < 0
-    if not plain:
+    plain = text.count(b"FROM") == 1 and text.find(b"SENDER") < 0
+    if plain:
+        start = text.find(b"FROM:")
+    else:
         found = _FIRST.match(head) or _OTHER.search(head)
-        if found is None:
+        if found is None or not text.startswith(b"FROM:", start := found.start(found.lastindex or 0)):
             return None
-        start = found.start(found.lastindex or 0)
-    if low[start - 2 : start + 5] != b"\r\nfrom:" and not (start == 0 and low.startswith(b"from:")):
+    if start and (start < 0 or text[start - 2 : start] != b"\r\n"):
         return None
     end = head.find(b"\r\n", start) + 2
-    if head[end : end + 1] in _FOLDED:
+    if head.startswith(_FOLDED, end):
         end = field_end(head, start)
     if end - start > _LONGEST or not (plain or _OTHER.search(head, end - 2) is None):
         return None
-    lines = head.count(_LF)
-    if head.count(_CR) != lines or head.count(b"\r\n") != lines:
-        return None
+    if not crlf:
+        bare = head.replace(b"\r\n", b"")
+        if _LF in bare or _CR in bare:
+            return None
     if not head.isascii() and BOM in head:
         return None
     return head[start:end]

@@ -191,7 +191,6 @@ class Connection(SMTP):
         self._idle_commands = 0
         if self.state is CLOSED:
             return
-        self.flows.reset()
         self.state = COMMAND
         self._deadline = self.endpoint.now + self._patience
         for reply in answers:

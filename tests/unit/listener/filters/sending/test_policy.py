@@ -25,7 +25,7 @@ from listener.filters.sending.table import TableCounts
 
 def mail_of(head: bytes) -> Any:
     """A mail of which only the header is read."""
-    return SimpleNamespace(head=head)
+    return SimpleNamespace(head=head, crlf=False)
 
 
 def policy(*rules: dict[str, object], counts: TableCounts | None = None) -> SendingPolicy:
@@ -166,7 +166,7 @@ class Served:
         return self.guard.on_data(session("ann"), mail, FROM, tuple(mail.recipients))
 
     def end(self, mail: Transaction, *taken: str) -> None:
-        self.guard.mail_ended(mail.id, frozenset(taken))
+        self.guard.mail_ended(mail, taken)
 
     def used(self, folder: Path) -> int:
         return sum(one.used for one in Counts(folder / FILE).used())
@@ -202,8 +202,8 @@ def test_each_recipient_of_a_high_limit_counts_once_and_what_was_not_stored_come
         assert served.used(tmp_path) == 1
         assert served.data(mail) is ABSTAIN
         served.end(mail, "a@d.example")
-        assert not served.guard._reservations.open
-        assert not served.guard._reservations.opened
+        assert not mail.records
+        assert not any(served.guard._reservations._opened.values())
 
     asyncio.run(run())
 
@@ -235,5 +235,60 @@ def test_a_client_has_a_bounded_number_of_mails_on_their_way(tmp_path: Path) -> 
         served.end(mails[0][0])
         assert served.begin("a@d.example")[1] == [ABSTAIN]
         assert served.used(tmp_path) == MOST_OPEN
+
+    asyncio.run(run())
+
+
+def test_a_mail_that_came_in_whole_leaves_its_place_to_another_one(tmp_path: Path) -> None:
+    async def run() -> None:
+        served = Served(tmp_path, "1000000/day", "2/mail")
+        await served.guard.start()
+        stored = [served.begin("a@d.example")[0] for _ in range(MOST_OPEN)]
+        assert [served.data(mail) for mail in stored] == [ABSTAIN] * MOST_OPEN
+        later = [served.begin("a@d.example", "b@d.example") for _ in range(MOST_OPEN)]
+        assert all(answers == [ABSTAIN] * 2 for _, answers in later)
+        assert "Too many mails" in served.begin("a@d.example")[1][0].reply.text
+        for mail, _ in later:
+            served.end(mail)
+        served.end(stored[0])
+        served.end(stored[1], "a@d.example")
+        assert served.used(tmp_path) == MOST_OPEN - 1
+        assert served.begin("a@d.example")[1] == [ABSTAIN]
+
+    asyncio.run(run())
+
+
+def test_a_mail_that_is_counted_again_at_the_final_dot_leaves_its_place_too() -> None:
+    async def run() -> None:
+        guard = policy(
+            {"user": "ann", "from": "ann@example.com", "headerFrom": "ann@example.com"},
+            {"user": "ann", "headerFrom": "news@example.com", "limits": ["1000000/day"]},
+            {"user": "ann", "limits": ["2/mail"]},
+            counts=TableCounts("limits", Items),
+        )
+        ann, opened = session("ann"), []
+        for head in (b"From: news@example.com\r\n", b"From: bob@example.com\r\n") * 2:
+            mail = Transaction(str(len(opened)), "ann@example.com")
+            assert guard.on_rcpt(ann, mail, "a@d.example") is ABSTAIN
+            answer = guard.on_data(ann, mail, mail_of(head), ("a@d.example",))
+            assert (answer if isinstance(answer, Decision) else await answer) is ABSTAIN
+            opened.append(mail.id)
+        assert not any(guard._reservations._opened.values())
+
+    asyncio.run(run())
+
+
+def test_two_guards_keep_their_records_of_one_mail_apart(tmp_path: Path) -> None:
+    async def run() -> None:
+        one, other = (Served(tmp_path / name, "1000000/day") for name in ("one", "other"))
+        for served in (one, other):
+            await served.guard.start()
+        for _ in range(10):
+            mail, _ = one.begin("a@d.example")
+            assert other.guard.on_rcpt(session("ann"), mail, "a@d.example") is ABSTAIN
+            assert [served.data(mail) for served in (one, other)] == [ABSTAIN] * 2
+            one.end(mail)
+            other.end(mail, "a@d.example")
+        assert (one.used(tmp_path / "one"), other.used(tmp_path / "other")) == (0, 10)
 
     asyncio.run(run())

@@ -109,6 +109,8 @@ def test_a_plain_from_field_says_the_same_as_the_whole_header() -> None:
         head = b"".join(chance.choices(LINES, k=chance.randint(0, 6)))
         head += chance.choice((b"", b"\r\n"))
         field = senders.author_field(head)
+        if not {b"\r"[0], b"\n"[0]} & set(head.replace(b"\r\n", b"")):
+            assert senders.author_field(head, crlf=True) == field
         if field is not None:
             plain += 1
             assert not {b"\r"[0], b"\n"[0]} & set(head.replace(b"\r\n", b""))
