@@ -87,8 +87,12 @@ class FilterVerdicts:
             if self.refusals or self.deferrals:
                 return FilterVerdicts(accepted, self.refused, self.deferred, self.refusals, self.deferrals)
             return _wordless(accepted, self.refused, self.deferred)
-        if answer.reply is None and not (self.refusals or self.deferrals) and verdict == "refuse":
-            return _wordless(self.accepted, self.refused | bit, self.deferred)
+        if answer.reply is None and not (self.refusals or self.deferrals):
+            if verdict == "refuse":
+                return _wordless(self.accepted, self.refused | bit, self.deferred)
+            if verdict == "defer":
+                return _wordless(self.accepted, self.refused, self.deferred | bit)
+            return self
         own = () if answer.reply is None else ((bit, answer.reply),)
         if verdict == "refuse":
             refusals = self.refusals + own
@@ -113,14 +117,23 @@ _wordless: Final = lru_cache(maxsize=1_024)(FilterVerdicts)
 """Tallies without replies, shared by all recipients and mails: so equal ones are mostly the same object."""
 
 
+_SHARED: Final = 256
+"""Most tallies of one listener that connections and mails share."""
+
+
 class Tallies:
     """The tallies of all flows of a listener up to some moment, by the flows' places. They never change
     after they are made, so scopes share them, and conclusions from them are drawn once."""
 
-    __slots__ = ("hooks", "offers", "outcome", "passed", "verdicts")
+    __slots__ = ("_known", "hooks", "offers", "outcome", "passed", "verdicts")
 
-    def __init__(self, verdicts: Sequence[FilterVerdicts]) -> None:
+    def __init__(
+        self, verdicts: Sequence[FilterVerdicts], known: dict[Sequence[FilterVerdicts], Tallies] | None = None
+    ) -> None:
         self.verdicts = verdicts
+        self._known = {} if known is None else known
+        """The tallies that follow from the same first ones, by their verdicts: connections and mails that get
+        the same answers share them. Verdicts with replies are equal to no others, and are left out."""
         self.passed = 0
         """The mask of the phases at which a flow is known to take the mail, or that it may."""
         self.hooks: list[tuple[Hook, ...] | None] = [None] * len(Phase)
@@ -136,7 +149,17 @@ class Tallies:
         after = list(self.verdicts)
         for hook, answer in answers:
             after[hook.place] = after[hook.place].plus(hook.bit, answer)
-        return Tallies(after)
+        verdicts = tuple(after)
+        made = self._known.get(verdicts)
+        if made is None:
+            made = Tallies(verdicts, self._known)
+            for one in after:
+                if one.refusals or one.deferrals:
+                    return made
+            if len(self._known) >= _SHARED:
+                self._known.clear()
+            self._known[verdicts] = made
+        return made
 
     def unsettled(self, phase: Phase, plans: Sequence[Plan]) -> tuple[Hook, ...]:
         """The hooks at that phase of all flows that are not settled; `plans` are always the same."""
