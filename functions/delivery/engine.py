@@ -211,7 +211,8 @@ class Delivery:
         witness: Witness | None = None,
         shared: bool = False,
     ) -> Outcome:
-        """Try one output once. Never raises: every fault becomes an outcome. `now` is Unix time in seconds. Without a `witness` it is believed. `shared` is that of `Job`."""
+        """Try one output once. Never raises: every fault becomes an outcome. `now` is Unix time in seconds.
+        Without a `witness` it is believed. `shared` is that of `Job`."""
         if seconds_left() < MIN_SECONDS_LEFT:
             # This is not an attempt, so a lack of time never gives a mail up, whatever its age.
             return Outcome(task, State.RETRY, Temporary("too little of the run is left", enhanced="4.4.7"))

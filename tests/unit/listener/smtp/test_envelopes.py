@@ -167,7 +167,7 @@ async def test_a_line_that_another_part_holds_does_not_delay_that_of_a_mail(
         wire.greet()
         mail_log.info(logging.getLogger("smtp_relay.mailauth"), "mail authenticated", {"spf": "pass"})
         deliver(wire)
-        lines = logged.read_text().splitlines()
+        lines = logged.read_text().splitlines()[-2:]
         assert [" ".join(line.split()[4:6]) for line in lines] == ["mail authenticated", "mail accepted"]
 
     handler = RotatingHandler(logged, 0)

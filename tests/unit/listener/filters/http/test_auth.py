@@ -28,8 +28,8 @@ from listener.filters.http import client as http_client
 from listener.filters.http.auth import HttpAuth
 from listener.filters.registry import FILTERS, build_filter
 from listener.flows.flow import Flow, Flows
-from tests.support.net import free_port
-from tests.support.servers.endpoint import Endpoint, Says, endpoint
+from tests.support.net import PATIENCE, free_port
+from tests.support.servers.endpoint import Asked, Endpoint, Says, endpoint
 
 SESSION = Session("s", "smtp", "192.0.2.1", 4000, "[192.0.2.1]", "127.0.0.1:25")
 ANN = Credentials("PLAIN", "ann", "s3cret pass&word=ü")
@@ -306,9 +306,21 @@ async def test_connections_are_kept(server: Endpoint, make: Any) -> None:
 
 async def test_a_crowd_is_served(server: Endpoint, make: Any) -> None:
     one = await make(server.url, json_result={"path": "n", "value": 1})
-    server.answer = Says(200, b'{"n": 1}')
+    lock, full, open_at_once = threading.Lock(), threading.Event(), [0]
+
+    def answer(_: Asked) -> Says:
+        with lock:
+            open_at_once.append(open_at_once[-1] + 1)
+            if open_at_once[-1] == http_client.MAX_CONNECTIONS:
+                full.set()
+        full.wait(PATIENCE)
+        with lock:
+            open_at_once.append(open_at_once[-1] - 1)
+        return Says(200, b'{"n": 1}')
+
+    server.answer = answer
     assert set(await asyncio.gather(*(verdict(one) for _ in range(150)))) == {"accept"}
-    assert server.connections <= http_client.MAX_CONNECTIONS
+    assert max(open_at_once) == http_client.MAX_CONNECTIONS
 
 
 async def test_a_connection_that_the_endpoint_closed_is_replaced(server: Endpoint, make: Any) -> None:
