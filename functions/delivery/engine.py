@@ -21,7 +21,7 @@ from functions.delivery.terms import DEFAULT_TERMS, OVERDUE, Gate, Terms, Waits
 from functions.errors import Damaged, DeliveryFault, Permanent, Temporary
 from functions.message.envelope import Envelope
 from functions.message.mail import Mail
-from functions.processors.base import MIN_SECONDS_LEFT, Job, Once, Placed, Processor
+from functions.processors.base import MIN_SECONDS_LEFT, Begun, Job, Once, Placed, Processor
 from functions.spool.dead_record import UNKNOWN, DeadRecord
 
 log = logging.getLogger("smtp_relay.delivery")
@@ -56,15 +56,17 @@ class Output:
 
 
 class Task:
-    """One output to run for one mail. `output` is None if this configuration does not know the flow."""
+    """One output to run for one mail; None if this configuration does not know the flow. `begun` is the first
+    half of its work, if that was done, and the seconds that it took."""
 
-    __slots__ = ("_envelope", "_key", "flow", "output")
+    __slots__ = ("_envelope", "_key", "begun", "flow", "output")
 
     def __init__(self, envelope: Envelope, flow: str, output: Output | None) -> None:
         self._envelope = envelope
         self.flow = flow
         self.output = output
         self._key = ""
+        self.begun: tuple[Begun, float] | None = None
 
     @property
     def quick(self) -> bool:
@@ -73,8 +75,7 @@ class Task:
 
     @property
     def key(self) -> str:
-        """The output key (`output_key`). It is computed on first use, because most mails are done at
-        once and never need it."""
+        """The output key (`output_key`), computed on first use, because most mails never need it."""
         if not self._key:
             identity = UNKNOWN if self.output is None else self.output.identity
             self._key = output_key(self._envelope, self.flow, identity)
@@ -210,9 +211,8 @@ class Delivery:
         witness: Witness | None = None,
         shared: bool = False,
     ) -> Outcome:
-        """Try one output once. Never raises: every fault becomes an outcome.
-
-        `now` is Unix time in seconds. Without a `witness` it is believed. `shared` is that of `Job`."""
+        """Try one output once. Never raises: every fault becomes an outcome. `now` is Unix time in seconds.
+        Without a `witness` it is believed. `shared` is that of `Job`."""
         if seconds_left() < MIN_SECONDS_LEFT:
             # This is not an attempt, so a lack of time never gives a mail up, whatever its age.
             return Outcome(task, State.RETRY, Temporary("too little of the run is left", enhanced="4.4.7"))

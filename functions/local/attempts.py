@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from functions.delivery.engine import Delivery, Outcome, Output, State, Task
 from functions.delivery.events import DeliveryEvents
-from functions.local.messages import Settings
+from functions.local.messages import Item, Settings
 from functions.local.receipts import ReceiptBook
 from functions.local.runs import count_failure
 from functions.local.schedule import LocalWitness, Trials
 from functions.message.envelope import Envelope
 from functions.message.mail import Content, Mail
+from functions.processors.base import Begun
 
 log = logging.getLogger("smtp_relay.delivery")
 
@@ -94,6 +96,10 @@ class Attempts:
     def attempt(self, mail: Mail, task: Task, seq: int, now: float, shared: bool) -> Outcome:
         """One attempt at one output of a mail in the spool; `shared` says if other outputs have yet to
         read the mail, `now` is Unix time."""
+        if task.begun is not None:
+            begun, task.begun = task.begun, None
+            if (finished := self._finished(mail, task, *begun)) is not None:
+                return finished
         started = time.perf_counter()
         delivery = self._delivery
         once = self._receipts.once(mail, task, seq)
@@ -102,6 +108,34 @@ class Attempts:
         outcome = delivery.attempt(mail, task, once, now=now, witness=witness, shared=shared)
         if outcome.placed is not None and (placed := getattr(outcome.placed, "placed", None)) is not None:
             placed()
+        self._note(mail, outcome, time.perf_counter() - started)
+        return outcome
+
+    def begin(self, items: Iterable[Item]) -> None:
+        """Do the first half of the outputs of mails that are being made durable. It may come to nothing."""
+        for item in items:
+            if item.content.path is not None or item.tried or item.cancelled or self._slow.any:
+                continue
+            mail = Mail(item.envelope, item.content, received_here=True)
+            item.begun = mail, (tasks := self._delivery.tasks(item.envelope))
+            for task in tasks:
+                if task.output is None:
+                    continue
+                started = time.perf_counter()
+                with suppress(Exception):  # the attempt tells what is wrong
+                    if (begun := task.output.processor.begin(mail, task.flow)) is not None:
+                        task.begun = begun, time.perf_counter() - started
+
+    def _finished(self, mail: Mail, task: Task, begun: Begun, seconds: float) -> Outcome | None:
+        """The outcome of an output that was begun; None if it has to start anew."""
+        started = time.perf_counter() - seconds
+        try:
+            placed = begun.finish()
+        except OSError:
+            return None
+        if (sealed := getattr(placed, "placed", None)) is not None:
+            sealed()
+        outcome = Outcome(task, State.DONE, None, placed)
         self._note(mail, outcome, time.perf_counter() - started)
         return outcome
 

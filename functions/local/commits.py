@@ -227,6 +227,8 @@ class Commits:
                 self.store.sync(
                     lambda error: self._loop.call_soon_threadsafe(self._synced, batch, started, error)
                 )
+                # The disk works meanwhile.
+                self._owner.written(batch.items)
             else:
                 self._synced(batch, started, None)
 

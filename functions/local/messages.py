@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from functions.delivery.engine import Outcome, State
+from functions.delivery.engine import Outcome, State, Task
 from functions.delivery.terms import Waits
 from functions.errors import Damaged, Permanent
 from functions.message.envelope import Envelope
@@ -49,10 +49,19 @@ class Item:
     """The first attempts at all outputs, if they were made before the mail came to the spool."""
     cancelled: bool = False
     """True if the answer was that the client must keep the mail."""
+    begun: tuple[Mail, list[Task]] | None = None
+    """The mail and its outputs, if some were begun while the mail was made durable."""
 
     def discard(self) -> None:
         """Remove the file of a mail that is not accepted."""
         discard(self.content)
+
+    def abandon(self) -> None:
+        """Undo what was begun."""
+        for task in () if self.begun is None else self.begun[1]:
+            if task.begun is not None:
+                task.begun[0].discard()
+        self.begun = None
 
 
 def discard(content: Content) -> None:
@@ -140,6 +149,9 @@ class Owner(Protocol):
     """The listener of the commits' events, called in the event loop."""
 
     settings: Settings
+
+    def written(self, items: list[Item]) -> None:
+        """These mails are in the spool, and are being made durable in another thread."""
 
     def stored(self, items: list[Item]) -> None:
         """These mails are durable."""

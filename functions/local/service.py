@@ -219,11 +219,16 @@ class LocalDelivery:
 
     def rejected(self, item: Item, answer: SpoolReply) -> None:
         """This mail could not be stored."""
+        item.abandon()
         self._answer(item, answer)
 
     def withdrawn(self, seq: int) -> None:
         """This mail was stored, perhaps not durably, and is being taken back."""
         self._finishing.add(seq)
+
+    def written(self, items: list[Item]) -> None:
+        """These mails are being made durable: begin their outputs meanwhile."""
+        self._attempts.begin(items)
 
     def stored(self, items: list[Item]) -> None:
         """These mails are durable: deliver them."""
@@ -241,13 +246,14 @@ class LocalDelivery:
             self._finish(placed)
 
     def _deliver_first(self, item: Item, placed: list[DoneMail], now: float) -> None:
-        mail = Mail(item.envelope, item.content, received_here=True)
+        mail, tasks = item.begun or (Mail(item.envelope, item.content, received_here=True), None)
         if item.cancelled:
             # The client got a reply that makes it keep the mail.
+            item.abandon()
             self._forget(item.seq, mail)
             return
         item.committed = True
-        tasks = self._delivery.tasks(item.envelope)
+        tasks = tasks or self._delivery.tasks(item.envelope)
         stuck = self._flusher is not None and self._flusher.stuck
         quick = [] if stuck else tasks if item.tried else self._attempts.quick(tasks)
         attempt, shared = self._attempts.attempt, len(tasks) > 1

@@ -188,6 +188,16 @@ class Placed(Protocol):
         """Tidy up. The delivery calls this after the receipt is durable."""
 
 
+class Begun(Protocol):
+    """The first half of an output's work on a mail. Others see nothing of it, and a crash may leave it."""
+
+    def finish(self) -> Placed:
+        """Do the rest. Raises OSError if that failed; then `process` does all of it."""
+
+    def discard(self) -> None:
+        """Undo it."""
+
+
 class Peer(Protocol):
     """An output of a flow."""
 
@@ -241,6 +251,11 @@ class Processor:
         to record. Returns the path of the file that it made, if it made one. `shared` as in `Job`; raises
         what `process` raises."""
         raise NotImplementedError
+
+    def begin(self, mail: Mail, flow: str) -> Begun | None:
+        """Do the first half of `process` for a mail in memory that was never tried, and may yet be refused.
+        None if the output has no such half, or it failed: `process` then does all of it."""
+        return None
 
     def taken(self, job: Job) -> Placed | None:
         """The result of an earlier attempt at a mail that changed in the spool since, because the

@@ -19,6 +19,7 @@ from functions.processors.file.placed import PlacedFile
 from functions.processors.file.placing import TargetFolder
 from functions.processors.file.retention import RetentionOptions
 from functions.processors.file.user_folder import folder_of_user
+from functions.processors.file.written import WrittenFile
 
 _KEYS: Final = 1_024
 
@@ -103,6 +104,9 @@ class FileProcessor(Processor):
             placed.cleanup()
             path = placed.path
         return path
+
+    def begin(self, mail: Mail, flow: str) -> WrittenFile | None:
+        return self._folder.begin(mail, flow, self._name(mail, flow), self._key(flow, mail.envelope.replay))
 
     def _name(self, mail: Mail, flow: str) -> str:
         name = self._template.render(TemplateValues(mail, flow))

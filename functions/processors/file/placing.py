@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,6 +30,7 @@ from functions.processors.base import FolderLimit
 from functions.processors.file.cleanup import probe_name
 from functions.processors.file.content import FileBytes
 from functions.processors.file.fsync import sync
+from functions.processors.file.mode import make_readable
 from functions.processors.file.names import last_taken, names_of
 from functions.processors.file.owned import Describer
 from functions.processors.file.placed import (
@@ -43,6 +43,7 @@ from functions.processors.file.placed import (
 )
 from functions.processors.file.rename import NO_LINKS, NotSupported, link_once, rename_exclusively
 from functions.processors.file.unnamed import give_name, open_unnamed
+from functions.processors.file.written import WrittenFile
 
 FOLDER_MODE: Final = 0o755
 
@@ -140,7 +141,7 @@ class TargetFolder:
         source = content.mail.content.path
         if source is not None and not shared and self._can_link and content.as_spooled:
             own = os.fspath(source)
-            _make_readable(own)
+            make_readable(own)
             try:
                 return self._place(name, lambda path: rename_exclusively(own, path))
             except NotSupported:
@@ -206,31 +207,41 @@ class TargetFolder:
         self._staging, self._temporaries = None, self._root
         return self._by_copy(content, f"{self._root}/.{mail.id}.{key}", name)
 
+    def begin(self, mail: Mail, flow: str, name: str, key: str) -> WrittenFile | None:
+        """Write the temporary for the `place` of a mail in memory that was not tried before. None if there
+        is none: `place` then makes it, or tells why."""
+        if not self._temporaries:
+            return None
+        temporary = f"{self._temporaries}/.{mail.id}.{key}.tmp"
+        try:
+            return self._write(self._bytes(mail, flow), temporary, name)
+        except OSError:
+            return None
+
     def _by_copy(self, content: FileBytes, trace: str, name: str) -> PlacedFile:
-        at, directory = time.monotonic(), self._directory(name)
         temporary = f"{trace}.tmp"
         try:
-            fd = os.open(temporary, CREATE, FILE_MODE)
+            written = self._write(content, temporary, name)
         except FileExistsError:
             if os.stat(temporary).st_nlink > 1:  # noqa: PTH116
                 return self._again(content, temporary, name)
             # A power loss may have torn the file, or its sync failed: place another file.
             os.unlink(temporary)  # noqa: PTH108
-            fd = os.open(temporary, CREATE, FILE_MODE)
-        self._write_new(fd, temporary, content)
-        try:
-            placed = self._place(name, lambda path: self._link(temporary, path))
-        except OSError:
-            remove(temporary)
-            raise
-        return PlacedFile(self._folder_of(name), directory, content, placed, temporary, at)
+            written = self._write(content, temporary, name)
+        return written.finish()
+
+    def _write(self, content: FileBytes, temporary: str, name: str) -> WrittenFile:
+        at, directory = time.monotonic(), self._directory(name)
+        self._write_new(os.open(temporary, CREATE, FILE_MODE), temporary, content)
+        name_it = partial(self._names.place, name, partial(self._put, partial(self._link, temporary)))
+        return WrittenFile(self._folder_of(name), directory, content, temporary, at, name_it)
 
     def _by_link(self, content: FileBytes, source: str, trace: str, name: str) -> PlacedFile:
         at, directory = time.monotonic(), self._directory(name)
         body, seal = f"{trace}.body", f"{trace}.seal"
         link_once(source, body)
         link_once(source, seal)
-        _make_readable(body)
+        make_readable(body)
         content.is_in(body)
         try:
             placed = self._place(name, lambda path: rename_exclusively(body, path))
@@ -376,21 +387,5 @@ class TargetFolder:
                 sync(os.path.dirname(path))  # noqa: PTH120
 
 
-def _make_readable(path: str) -> None:
-    """Give the spool's own file the mode of other files."""
-    mode = FILE_MODE & ~_umask
-    if stat.S_IMODE(os.stat(path).st_mode) != mode:  # noqa: PTH116
-        os.chmod(path, mode)  # noqa: PTH101
-
-
 def _is_there(path: str) -> bool:
     return os.access(path, os.F_OK)
-
-
-def _read_umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
-
-
-_umask: Final = _read_umask()  # at import, when no other thread creates files
