@@ -131,7 +131,7 @@ class Attempts:
         started = time.perf_counter() - seconds
         try:
             placed = begun.finish()
-        except OSError:
+        except Exception:  # noqa: BLE001 - the attempt that follows tells what is wrong
             return None
         if (sealed := getattr(placed, "placed", None)) is not None:
             sealed()
