@@ -31,11 +31,19 @@ def iter_fields(head: bytes, most: int = MAX_FIELDS) -> Iterator[tuple[bytes, by
 
 def first_value(head: bytes, name: bytes) -> bytes | None:
     """The unfolded value of the first field of this name, else None."""
-    first, other = _patterns(name)
-    found = first.match(head) or other.search(head)
-    if found is None:
+    # Where the word first stands, there the field mostly is, and a pattern takes four times as long.
+    low, word = head.lower(), name.lower()
+    at = low.find(word)
+    if at < 0:
         return None
-    return unfold(head[found.end() : min(field_end(head, found.end()), found.end() + MAX_VALUE)])
+    start = at + len(word) + 1
+    if low[start - 1 : start] != b":" or low[at - 2 : at] != CRLF:
+        first, other = _patterns(name)
+        found = first.match(head) or other.search(head)
+        if found is None:
+            return None
+        start = found.end()
+    return unfold(head[start : min(field_end(head, start), start + MAX_VALUE)])
 
 
 def every_value(head: bytes, name: bytes) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.message.fields import first_value, iter_fields
+from functions.message.headers import field_end, field_patterns, unfold
 from functions.message.parameters import parse_parameters
 
 
@@ -53,3 +54,16 @@ def test_the_first_field_of_a_name() -> None:
     assert first_value(HEAD, b"b") == b"2\t3"
     assert first_value(HEAD, b"not a field") is None
     assert first_value(b"A: " + b"x" * 100_000, b"a") == b"x" * 65_535
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"a", b"A", b"ab", b"b", b":", b" ", b"\t", b"\r\n", b"\n", b"\xef\xbb\xbf", b"x"])
+    ).map(b"".join)
+)
+def test_the_first_field_is_where_the_patterns_find_it(head: bytes) -> None:
+    for name in ("a", "Ab"):
+        first, other = field_patterns([name])
+        found = first.match(head) or other.search(head)
+        value = None if found is None else unfold(head[found.end() : field_end(head, found.end())])
+        assert first_value(head, name.encode()) == value
