@@ -292,10 +292,7 @@ class Capture(ArrivingMail):
 
     def content(self) -> bytes:
         """The mail as received, whole."""
-        if self._path is None:
-            return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        with self.open() as stream:
-            return stream.read()
+        return self._gathered() if self._path is None else b"".join(self.chunks())
 
     def chunks(self, size: int = 262_144) -> Iterator[bytes]:
         """The mail as received, in pieces of at most `size` bytes."""

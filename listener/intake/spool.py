@@ -79,8 +79,11 @@ class LocalSpool:
         self._folder = folder
         self.min_free = min_free
         self._full = False
+
+    @property
+    def hashes(self) -> bool:
         # Without durability most mails go to their outputs without a copy that could be damaged.
-        self.hashes = delivery.settings.durable
+        return self.delivery.settings.durable
 
     def store(self, envelope: Envelope, content: Content, answered: Answered) -> None:
         tried = self.delivery.unspooled(envelope, content)
