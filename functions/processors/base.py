@@ -192,7 +192,7 @@ class Begun(Protocol):
     """The first half of an output's work on a mail. Others see nothing of it, and a crash may leave it."""
 
     def finish(self) -> Placed:
-        """Do the rest. Raises OSError if that failed; then `process` does all of it."""
+        """Do the rest. If this raises an error, `process` does all of it."""
 
     def discard(self) -> None:
         """Undo it."""

@@ -358,7 +358,7 @@ class ConnectionState:
         return self._outcome is not None
 
     def answered(self, replies: Sequence[Reply]) -> None:
-        """The mail that `data` was about is answered: tell filters that follow it; its verdicts vanish."""
+        """The mail that `data` was about is answered: tell its followers, and forget its verdicts."""
         mail = self._followed
         if mail is not None:
             if not self._whole or len(replies) != 1 or replies[0].code >= 300:
@@ -370,7 +370,7 @@ class ConnectionState:
         self._alike = True
 
     def reset(self) -> None:
-        """The mail is over or given up (RSET, EHLO, MAIL, after DATA): its verdicts vanish."""
+        """The mail is over (RSET, EHLO, MAIL, after DATA): forget its verdicts."""
         self.answered(())
 
     def restart(self) -> None:

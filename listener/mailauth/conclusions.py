@@ -46,6 +46,8 @@ def key_of(
         claimed = sender.helo
     if len(claimed) > MAX_NAME or len(local) > MAX_LOCAL_PART or len(signatures) > MAX_SIGNATURES:
         return None
+    if any(len(one) > MAX_NAME for one in authors):
+        return None  # a stranger's text, which would stay in memory
     found = []
     for one in signatures:
         if one.verdict == "temperror":

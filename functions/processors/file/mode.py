@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 from typing import Final
 
 from functions.processors.file.placed import FILE_MODE
@@ -11,9 +12,9 @@ from functions.processors.file.placed import FILE_MODE
 
 def make_readable(path: str) -> None:
     """Give the spool's own file the mode of other files."""
-    mode = FILE_MODE & ~_umask
-    if stat.S_IMODE(os.stat(path).st_mode) != mode:  # noqa: PTH116
-        os.chmod(path, mode)  # noqa: PTH101
+    file, mode = Path(path), FILE_MODE & ~_umask
+    if stat.S_IMODE(file.stat().st_mode) != mode:
+        file.chmod(mode)
 
 
 def _read_umask() -> int:

@@ -16,10 +16,9 @@ _NO_LIMIT: Final = 1_000_000_000
 
 class Choice:
     """The rules, by their places, that are about a client and permit its reverse-path; for whom they count;
-    and by From field those that permit the senders of a header. `opened` are the ids of the client's mails on
-    their way. `first` is the first of the places if its
-    rule is about all recipients, else None; `credit` is counted ahead under it, and gives `mark`; `most` are
-    the recipients of one mail."""
+    and by From field those that permit the senders of a header. `opened` are the ids of the client's mails
+    before their final dot. `first` is the first of the places if its rule is about all recipients, else None;
+    `credit` is counted ahead under it, and gives `mark`; `most` are the recipients of one mail."""
 
     __slots__ = ("client", "credit", "first", "label", "mark", "most", "opened", "permitting", "places")
 

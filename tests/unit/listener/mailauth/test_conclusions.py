@@ -68,7 +68,7 @@ SENDERS: Final = {
     "another server": Sender("192.0.2.1", "mx2.example.com", "ann@EXAMPLE.com", US),
     "another client": Sender("203.0.113.9", "mx.example.com", "ann@example.com", US),
     "another domain": Sender("192.0.2.1", "mx.example.com", "ann@other.example", US),
-    "nobody": Sender("192.0.2.1", "mx.example.com", "", US),
+    "the null sender": Sender("192.0.2.1", "mx.example.com", "", US),
     "a server without a name": Sender("192.0.2.1", "x", "", US),
     "a name as an address": Sender("192.0.2.1", "example.com", "mx.example.com", US),
     "macros": Sender("192.0.2.1", "mx.example.com", "ann@macro.example", US),
@@ -78,7 +78,7 @@ SENDERS: Final = {
 }
 
 
-@pytest.mark.parametrize("first", ["the author", "another client", "nobody", "macros"])
+@pytest.mark.parametrize("first", ["the author", "another client", "the null sender", "macros"])
 @pytest.mark.parametrize("options", [{}, {"enforced": parse(b"v=DMARC1; p=none")}, {"dmarc": False}], ids=str)
 def test_no_report_depends_on_the_mails_before_it(first: str, options: dict[str, Any]) -> None:
     checks, resolver = Checks(explain=True, **options), MemoryResolver(ZONE)
