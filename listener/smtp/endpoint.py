@@ -15,6 +15,7 @@ from listener.config.smtp import SmtpOptions
 from listener.flows.flow import Flows
 from listener.intake.accept import Acceptor
 from listener.mailauth.dns.iprev import ReverseNames
+from listener.smtp.connection.stream import Flushes
 from listener.smtp.connection.turns import Turns
 from listener.smtp.connection_limits import ConnectionLimits
 from listener.smtp.ehlo import Ehlo, offered_mechanisms
@@ -202,6 +203,7 @@ class Endpoint:
             options.max_auth_failure_rate, options.ipv6_prefix, self.loop.time, self.xclients
         )
         self.turns = Turns(self.loop)
+        self.flushes = Flushes(self.loop)
         self.now = self.loop.time()
         self.connections: set[OpenConnection] = set()
         self.ending: Reply | None = None

@@ -8,7 +8,7 @@ from typing import Any
 from functions.smtp_client import dialogue
 from listener.smtp.connection.machine import Connection
 from listener.smtp.connection.state import SASL
-from listener.smtp.connection.stream import Stream
+from listener.smtp.connection.stream import Flushes, Stream
 from listener.smtp.endpoint import Endpoint
 
 
@@ -22,8 +22,8 @@ class ShownStream(Stream):
 
     __slots__ = ("_queue", "_tell")
 
-    def __init__(self, transport: Any, tell: Callable[[bytes], None]) -> None:
-        super().__init__(transport)
+    def __init__(self, transport: Any, flushes: Flushes, tell: Callable[[bytes], None]) -> None:
+        super().__init__(transport, flushes)
         self._tell = tell
         self._queue = self.write
         self.write = self._told
@@ -39,7 +39,7 @@ class ShownConnection(Connection):
     _greeted = False
 
     def new_stream(self, transport: Any) -> Stream:
-        return ShownStream(transport, self._tell_replies)
+        return ShownStream(transport, self.endpoint.flushes, self._tell_replies)
 
     def connection_lost(self, error: Exception | None) -> None:
         dialogue.tell("C", "(the connection is closed)", session=self.session.id)

@@ -75,7 +75,7 @@ class Connection(SMTP):
 
     def new_stream(self, transport: Any) -> Stream:
         """The stream over a transport."""
-        return Stream(transport)
+        return Stream(transport, self.endpoint.flushes)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came in."""
@@ -105,6 +105,7 @@ class Connection(SMTP):
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is gone; a mail whose last byte came goes on (RFC 5321 section 4.5.4.1)."""
         self.state = CLOSED
+        self.stream.lost()
         if not self._finished:
             self.stream.take_rest()
             if not self.mail.committing:

@@ -5,8 +5,12 @@ A `Stream` knows no command. Its connection tells it when to read, write and clo
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, Final
+
+log = logging.getLogger("smtp_relay.smtp")
 
 MAX_BUFFER: Final = 131_072
 """Most bytes that wait while a command is being executed; beyond them the socket is not read."""
@@ -27,6 +31,10 @@ MAX_DROPPED: Final = 8_388_608
 """Most bytes that are read and dropped while a client gets time to read the last reply."""
 
 
+MAX_DUE: Final = 64
+"""Most streams whose queued bytes wait for the end of a turn of the loop, about two milliseconds of work."""
+
+
 class LineTooLong(Exception):
     """A line is longer than a command may be. `ended` says whether it was dropped up to its end, so that
     the next line is a command; else it goes on after MAX_SKIPPED bytes."""
@@ -34,6 +42,38 @@ class LineTooLong(Exception):
     def __init__(self, *, ended: bool) -> None:
         super().__init__(ended)
         self.ended = ended
+
+
+class Flushes:
+    """Sends the queued bytes of an endpoint's streams when the present turn of the event loop ends.
+
+    A send to a process that waits wakes it, which costs as much as the send. Where one process has many
+    connections, the first of the sends wakes it, and it is awake at the others.
+    """
+
+    __slots__ = ("_loop", "due")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.due: list[Stream] = []
+        """The streams with queued bytes, some more than once. Each adds itself."""
+
+    def begin(self) -> None:
+        """The next stream is the first one of a turn, or MAX_DUE wait already."""
+        if self.due:
+            self._send()
+        self._loop.call_soon(self._send)
+
+    def _send(self) -> None:
+        due = self.due[:]
+        self.due.clear()
+        for stream in due:
+            try:
+                stream.send()
+            except Exception:
+                # The others have replies too.
+                log.exception("fault while sending")
+                stream.transport.abort()
 
 
 class Stream:
@@ -44,6 +84,8 @@ class Stream:
         "_at",
         "_buffer",
         "_dropped",
+        "_due",
+        "_flushes",
         "_out",
         "_reading_paused",
         "_shut",
@@ -54,8 +96,10 @@ class Stream:
         "write",
     )
 
-    def __init__(self, transport: Any) -> None:
+    def __init__(self, transport: Any, flushes: Flushes) -> None:
         self.transport = transport
+        self._flushes = flushes
+        self._due = flushes.due
         self.paused = False
         """True if the client does not read its replies: no more commands are executed."""
         self.waiting = 0
@@ -66,7 +110,7 @@ class Stream:
         self._dropped = 0
         self._out: list[bytes] = []
         self.write: Callable[[bytes], None] = self._out.append
-        """Queues bytes; `flush` sends them. (The list's own method, because every reply passes here.)"""
+        """Queues bytes for `flush` or `send`. (The list's own method, because every reply passes here.)"""
         self._reading_paused = False
         self._shut = False
 
@@ -150,7 +194,15 @@ class Stream:
     # -- output ------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Send the queued bytes, in one write."""
+        """Send the queued bytes at the end of this turn of the loop."""
+        if self._out:
+            due = self._due
+            if not due or len(due) >= MAX_DUE:
+                self._flushes.begin()
+            due.append(self)
+
+    def send(self) -> None:
+        """Send the queued bytes now, in one write."""
         out = self._out
         if out:
             data = out.pop() if len(out) == 1 else b"".join(out)
@@ -167,18 +219,25 @@ class Stream:
         self.paused = False
 
     def encrypt(self, layer: Any) -> bytes:
-        """Continue over a TLS layer. Returns the waiting bytes, which are the handshake's first."""
+        """Send the queued bytes, and continue over a TLS layer. Returns the waiting bytes, which are the
+        handshake's first."""
+        self.send()
         self.transport = layer
         return self.take_rest()
 
     # -- the end -----------------------------------------------------------------------------
+
+    def lost(self) -> None:
+        """The transport is gone, and with it the queued bytes."""
+        self._out.clear()
+        self._shut = True
 
     def shut(self, *, linger: bool) -> bool:
         """Send the queued bytes, and nothing after them. With `linger` only the server's side ends, if
         the transport can do that: the connection reads and drops the client's further bytes. Else the
         transport closes. Returns true if the connection waits for the client."""
         self.take_rest()
-        self.flush()
+        self.send()
         self._shut = True
         transport = self.transport
         if not linger or transport.is_closing() or not transport.can_write_eof():
