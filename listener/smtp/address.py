@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
+
+from listener.api.decision import Reply
+from listener.smtp.replies import BAD_MAIL, BAD_RCPT, BAD_RECIPIENT, BAD_SENDER
 
 MAX_PATH: Final = 512
 """RFC 5321 section 4.5.3.1.3 says 256 bytes; internationalised addresses (RFC 6531) run longer."""
 
 MAX_DOMAIN: Final = 255  # RFC 5321 section 4.5.3.1.2
-
-_KEPT: Final = 256
-"""Most characters of an argument that is read once and remembered: a client sends many mails with the same
-sender, and to the same recipients."""
 
 _CONTROL: Final = r"\x00-\x1f\x7f-\x9f"
 
@@ -64,15 +63,35 @@ def path_after(keyword: str, argument: str) -> str | None:
 def read_path(keyword: str, argument: str) -> Path | None:
     """The path and the parameters of a command's argument, after FROM or TO and its colon; None without
     them. Raises BadPath."""
-    return (_read_short if len(argument) <= _KEPT else _read)(keyword, argument)
-
-
-def _read(keyword: str, argument: str) -> Path | None:
     path = path_after(keyword, argument)
     return None if path is None else parse_path(path)
 
 
-_read_short: Final = lru_cache(maxsize=1_024)(_read)
+def read_sender(argument: str) -> Path | Reply:
+    """MAIL's argument, or the reply to a bad one."""
+    try:
+        path = read_path("FROM", argument)
+    except BadPath as bad:
+        return BAD_MAIL if bad.parameter else BAD_SENDER
+    return BAD_MAIL if path is None else path
+
+
+def read_recipient(argument: str) -> Path | Reply:
+    """RCPT's argument, or the reply to a bad one."""
+    try:
+        path = read_path("TO", argument)
+    except BadPath as bad:
+        return BAD_RCPT if bad.parameter else BAD_RECIPIENT
+    if path is None:
+        return BAD_RCPT
+    return path if path.address else BAD_RECIPIENT
+
+
+ArgumentReader = Callable[[str], object]
+"""Reads the argument of a command; the outcome depends on nothing else."""
+
+READERS: Final[Mapping[str, ArgumentReader]] = {"MAIL": read_sender, "RCPT": read_recipient, "DATA": str}
+"""The commands of each mail, whose arguments are read once."""
 
 
 def parse_path(argument: str) -> Path:

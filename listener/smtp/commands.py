@@ -11,7 +11,7 @@ from functions.ids import uuid7
 from listener.api.decision import Reply
 from listener.api.session import Transaction
 from listener.config.smtp import SmtpOptions
-from listener.smtp.address import BadPath, Path, printable, read_path
+from listener.smtp.address import Path, printable
 from listener.smtp.auth import auth
 from listener.smtp.connection.machine import Connection
 from listener.smtp.endpoint import UNTOLD, Verb
@@ -21,8 +21,6 @@ from listener.smtp.replies import (
     BAD_HELO,
     BAD_MAIL,
     BAD_RCPT,
-    BAD_RECIPIENT,
-    BAD_SENDER,
     GO_AHEAD,
     GOODBYE,
     MAYBE,
@@ -91,7 +89,7 @@ def _greet(connection: Connection, argument: str, *, esmtp: bool) -> bool:
     return True
 
 
-def mail(connection: Connection, argument: str) -> None:
+def mail(connection: Connection, path: Path | Reply) -> None:
     """MAIL: RFC 5321 section 4.1.1.2."""
     endpoint, session, mails = connection.endpoint, connection.session, connection.mail
     if not session.helo:
@@ -106,13 +104,8 @@ def mail(connection: Connection, argument: str) -> None:
     if 0 < endpoint.limits.max_messages <= mails.messages:
         connection.finish(TOO_MANY_MESSAGES, linger=True)
         return
-    try:
-        path = read_path("FROM", argument)
-    except BadPath as bad:
-        connection.error(BAD_MAIL if bad.parameter else BAD_SENDER)
-        return
-    if path is None:
-        connection.error(BAD_MAIL)
+    if isinstance(path, Reply):
+        connection.error(path)
         return
     words: tuple[str, ...] = ()
     if path.parameters:
@@ -184,7 +177,7 @@ def _mail_parameters(connection: Connection, path: Path) -> tuple[Reply | None, 
     return None, tuple(words)
 
 
-def rcpt(connection: Connection, argument: str) -> None:
+def rcpt(connection: Connection, path: Path | Reply) -> None:
     """RCPT: RFC 5321 section 4.1.1.3."""
     endpoint, transaction = connection.endpoint, connection.mail.transaction
     if transaction is None:
@@ -193,13 +186,8 @@ def rcpt(connection: Connection, argument: str) -> None:
     if len(transaction.recipients) >= endpoint.limits.max_recipients:
         connection.mail.refuse_recipient(TOO_MANY_RECIPIENTS)
         return
-    try:
-        path = read_path("TO", argument)
-    except BadPath as bad:
-        connection.error(BAD_RCPT if bad.parameter else BAD_RECIPIENT)
-        return
-    if path is None or not path.address:
-        connection.error(BAD_RCPT if path is None else BAD_RECIPIENT)
+    if isinstance(path, Reply):
+        connection.error(path)
         return
     words: tuple[str, ...] = ()
     if path.parameters:
@@ -291,7 +279,6 @@ def data(connection: Connection, argument: str) -> None:
         connection.pending.settle(connection.opening.name_found(), lambda _: data(connection, ""))
     else:
         connection.reply(GO_AHEAD)
-        connection.stream.flush()
         # Its reader changes or refuses all other line ends.
         mail.start(acceptor.intake.capture(session, transaction, crlf=True))
 
@@ -345,7 +332,6 @@ def starttls(connection: Connection, argument: str) -> None:
         connection.finish(TLS_PIPELINED, linger=True)
     else:
         connection.reply(TLS_READY)
-        connection.stream.flush()
         connection.start_tls(connection.forget)
 
 

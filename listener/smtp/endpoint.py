@@ -15,6 +15,7 @@ from listener.config.smtp import SmtpOptions
 from listener.flows.flow import Flows
 from listener.intake.accept import Acceptor
 from listener.mailauth.dns.iprev import ReverseNames
+from listener.smtp.address import READERS, ArgumentReader
 from listener.smtp.connection.stream import Flushes
 from listener.smtp.connection.turns import Turns
 from listener.smtp.connection_limits import ConnectionLimits
@@ -36,8 +37,12 @@ log = logging.getLogger("smtp_relay.smtp")
 DROP_FACTOR: Final = 4
 """A client may send this multiple of the size limit for a dropped mail; then the connection is cut."""
 
-Verb = Callable[[Any, str], None]
-"""A command: called with its connection and its argument."""
+Verb = Callable[[Any, Any], None]
+"""A command: called with its connection and its argument, as text or as its reader read it."""
+
+LONGEST_KEPT: Final = 256
+MOST_KEPT: Final = 1_024
+"""Bytes of a command line that is remembered, and the number of such lines."""
 
 _HTTP: Final = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"OPTIONS ", b"CONNECT ", b"DELETE ", b"PATCH ")
 
@@ -72,15 +77,27 @@ class OpenConnection(Protocol):
 
 class VerbTable:
     """The commands of one listener, by verb. `verbs` has them by upper-case name; `disabled` are names,
-    in any case, that are known and not offered. HELP names none of UNTOLD."""
+    in any case, that are known and not offered. HELP names none of UNTOLD.
 
-    def __init__(self, verbs: Mapping[str, Verb], disabled: Iterable[str]) -> None:
+    `readers` read the arguments of some commands, which are called with the outcome. Such a line is read
+    once and remembered, because a client sends many mails with the same sender, and to the same recipients.
+    Other lines, which may hold secrets, are not remembered.
+    """
+
+    def __init__(
+        self,
+        verbs: Mapping[str, Verb],
+        disabled: Iterable[str],
+        readers: Mapping[str, ArgumentReader] = READERS,
+    ) -> None:
         off = {name.upper() for name in disabled}
         self.names = tuple(sorted(verbs.keys() - off - UNTOLD))
         self._verbs: dict[bytes, Verb] = {}
         for name in (*self.names, *UNTOLD & verbs.keys()):
             self._verbs[name.encode()] = self._verbs[name.lower().encode()] = verbs[name]
+        self._readers = {name.encode(): read for name, read in readers.items()}
         self._known = {name.encode() for name in (*off, *verbs, "HELO", "EHLO")}
+        self._lines: dict[bytes, tuple[Verb, Any]] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self.names
@@ -89,31 +106,46 @@ class VerbTable:
         """Execute one command line, given without its line end. A fault in the relay's code is answered as
         such, and the mail given up."""
         try:
-            verb, _, argument = line.partition(b" ")
-            handler = self._verbs.get(verb)
-            if handler is None:
-                if b"\t" in verb:
-                    verb, _, argument = line.partition(b"\t")
-                handler = self._verbs.get(verb.upper())
-            if handler is None:
-                self._refuse(connection, line, verb)
-            elif b"\0" in argument or b"\r" in argument:
-                connection.error(CONTROL_CHARACTERS)
-            else:
-                # ASCII first, because nearly all arguments are ASCII, and it is faster.
-                text = argument.decode("ascii") if argument.isascii() else _text(argument)
-                if text is None:
-                    connection.error(NOT_TEXT)
-                else:
-                    handler(connection, text)
+            handler, argument = self._lines.get(line) or self._read(line)
+            handler(connection, argument)
         except Exception:  # noqa: BLE001 - `failed` logs it
             failed(connection)
 
-    def _refuse(self, connection: OpenConnection, line: bytes, verb: bytes) -> None:
-        if line.startswith(_HTTP):
-            connection.finish(NOT_HTTP, linger=True)
-        else:
-            connection.error(DISABLED if verb.upper() in self._known else BAD_COMMAND)
+    def _read(self, line: bytes) -> tuple[Verb, Any]:
+        """The command of a line and its argument, or what answers a bad line."""
+        verb, _, argument = line.partition(b" ")
+        handler = self._verbs.get(verb)
+        if handler is None:
+            if b"\t" in verb:
+                verb, _, argument = line.partition(b"\t")
+            handler = self._verbs.get(verb.upper())
+        if handler is None:
+            if line.startswith(_HTTP):
+                return _finish, NOT_HTTP
+            return _error, DISABLED if verb.upper() in self._known else BAD_COMMAND
+        if b"\0" in argument or b"\r" in argument:
+            return _error, CONTROL_CHARACTERS
+        # ASCII first, because nearly all arguments are ASCII, and it is faster.
+        text = argument.decode("ascii") if argument.isascii() else _text(argument)
+        if text is None:
+            return _error, NOT_TEXT
+        read = self._readers.get(verb.upper())
+        if read is None:
+            return handler, text
+        found = handler, read(text)
+        if len(line) <= LONGEST_KEPT:
+            if len(self._lines) >= MOST_KEPT:
+                self._lines.clear()
+            self._lines[line] = found
+        return found
+
+
+def _error(connection: OpenConnection, reply: Reply) -> None:
+    connection.error(reply)
+
+
+def _finish(connection: OpenConnection, reply: Reply) -> None:
+    connection.finish(reply, linger=True)
 
 
 def _text(argument: bytes) -> str | None:

@@ -164,7 +164,7 @@ def test_a_connection_costs_little(relay: Relay, stock_for: MakeStock) -> None:
     """Stock aiosmtpd walks its class by reflection for each connection."""
 
     def connect(port: int) -> None:
-        for _ in range(400):
+        for _ in range(1_000):
             with Wire(port) as wire:
                 wire.greet()
                 wire.command("QUIT")

@@ -44,6 +44,10 @@ class LineTooLong(Exception):
         self.ended = ended
 
 
+def _drop(data: bytes) -> None:
+    """Bytes after the end are not sent."""
+
+
 class Flushes:
     """Sends the queued bytes of an endpoint's streams when the present turn of the event loop ends.
 
@@ -68,8 +72,13 @@ class Flushes:
         due = self.due[:]
         self.due.clear()
         for stream in due:
+            out = stream.queued
+            if not out:
+                continue
+            data = out.pop() if len(out) == 1 else b"".join(out)
+            out.clear()
             try:
-                stream.send()
+                stream.transport.write(data)
             except Exception:
                 # The others have replies too.
                 log.exception("fault while sending")
@@ -86,11 +95,10 @@ class Stream:
         "_dropped",
         "_due",
         "_flushes",
-        "_out",
         "_reading_paused",
-        "_shut",
         "_skipped",
         "paused",
+        "queued",
         "transport",
         "waiting",
         "write",
@@ -108,11 +116,11 @@ class Stream:
         self._at = 0
         self._skipped = 0
         self._dropped = 0
-        self._out: list[bytes] = []
-        self.write: Callable[[bytes], None] = self._out.append
-        """Queues bytes for `flush` or `send`. (The list's own method, because every reply passes here.)"""
+        self.queued: list[bytes] = []
+        """The bytes that `flush` or `send` sends."""
+        self.write: Callable[[bytes], None] = self.queued.append
+        """Queues bytes. (The list's own method, because every reply passes here.)"""
         self._reading_paused = False
-        self._shut = False
 
     # -- input -------------------------------------------------------------------------------
 
@@ -195,7 +203,7 @@ class Stream:
 
     def flush(self) -> None:
         """Send the queued bytes at the end of this turn of the loop."""
-        if self._out:
+        if self.queued:
             due = self._due
             if not due or len(due) >= MAX_DUE:
                 self._flushes.begin()
@@ -203,12 +211,10 @@ class Stream:
 
     def send(self) -> None:
         """Send the queued bytes now, in one write."""
-        out = self._out
-        if out:
-            data = out.pop() if len(out) == 1 else b"".join(out)
-            out.clear()
-            if not self._shut:
-                self.transport.write(data)
+        if self.queued:
+            data = b"".join(self.queued)
+            self.queued.clear()
+            self.transport.write(data)
 
     def pause(self) -> None:
         """The client does not read its replies."""
@@ -229,8 +235,8 @@ class Stream:
 
     def lost(self) -> None:
         """The transport is gone, and with it the queued bytes."""
-        self._out.clear()
-        self._shut = True
+        self.queued.clear()
+        self.write = _drop
 
     def shut(self, *, linger: bool) -> bool:
         """Send the queued bytes, and nothing after them. With `linger` only the server's side ends, if
@@ -238,7 +244,7 @@ class Stream:
         transport closes. Returns true if the connection waits for the client."""
         self.take_rest()
         self.send()
-        self._shut = True
+        self.write = _drop
         transport = self.transport
         if not linger or transport.is_closing() or not transport.can_write_eof():
             transport.close()

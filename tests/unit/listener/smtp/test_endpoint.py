@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from listener.api.decision import Reply
-from listener.smtp.endpoint import VerbTable
+from listener.smtp.endpoint import LONGEST_KEPT, MOST_KEPT, VerbTable
 from listener.smtp.replies import BAD_COMMAND, CONTROL_CHARACTERS, DISABLED, NOT_HTTP, NOT_TEXT
 from tests.support.scripted import a_session
 
@@ -74,3 +74,60 @@ def test_a_fault_is_logged_with_its_session_and_answered(
     assert vars(record)["session"] == "session-1"
     assert record.exc_info is not None
     assert record.exc_info[0] is ZeroDivisionError
+
+
+class Commands:
+    """A table whose MAIL and RCPT read their argument, and AUTH takes its own."""
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+        self.peer = Peer()
+        self.table = VerbTable(
+            {"MAIL": self._note, "RCPT": self._note, "AUTH": self._note},
+            [],
+            {"MAIL": self._upper, "RCPT": self._fault},
+        )
+
+    def _note(self, connection: Any, argument: str) -> None:
+        connection.told.append(argument)
+
+    def _upper(self, argument: str) -> str:
+        self.read.append(argument)
+        return argument.upper()
+
+    def _fault(self, argument: str) -> str:
+        self.read.append(argument)
+        raise ZeroDivisionError
+
+    def carry_out(self, *lines: bytes) -> list[object]:
+        for line in lines:
+            self.table.carry_out(self.peer, line)  # type: ignore[arg-type]
+        return self.peer.told
+
+
+def test_the_argument_of_the_same_line_is_read_once() -> None:
+    commands = Commands()
+    assert commands.carry_out(b"MAIL a", b"MAIL a", b"mail a", b"MAIL b", b"MAIL a") == list("AAABA")
+    assert commands.read == ["a", "a", "b"]
+
+
+def test_a_line_whose_reading_fails_is_read_again() -> None:
+    commands = Commands()
+    assert commands.carry_out(b"RCPT a", b"RCPT a") == ["failed", "failed"]
+    assert commands.read == ["a", "a"]
+
+
+def test_lines_of_other_commands_and_long_lines_are_not_remembered() -> None:
+    commands = Commands()
+    long = b"MAIL " + b"x" * LONGEST_KEPT
+    commands.carry_out(b"AUTH PLAIN AHVzZXIAc2VjcmV0", long, long)
+    assert len(commands.read) == 2
+    kept = [line for value in vars(commands.table).values() if isinstance(value, dict) for line in value]
+    assert not any(b"AHVz" in line or len(line) > LONGEST_KEPT for line in kept)
+
+
+def test_so_many_lines_are_remembered_and_no_more() -> None:
+    commands = Commands()
+    commands.carry_out(*(b"MAIL %d" % number for number in range(2 * MOST_KEPT + 1)))
+    sizes = [len(value) for value in vars(commands.table).values() if isinstance(value, dict)]
+    assert max(sizes) <= MOST_KEPT
