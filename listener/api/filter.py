@@ -187,7 +187,9 @@ class Filter:
     that it may take where that is more than `filterTimeout`. `follows_mails` says that it is told the end
     of each mail that was not stored whole. `same_at_mail` says that its answer at MAIL depends only on the
     client's address, its user and the reverse-path, and that a question changes nothing: a connection does
-    not ask again for the reverse-path of the mail before.
+    not ask again for the reverse-path of the mail before. `same_at_connect` says that its answer at connect
+    depends only on the client's address, and that a question changes nothing: it is not asked again about a
+    client that it accepted.
 
     An answer at connect or auth holds for the connection, at mail or data for the transaction, at
     rcpt for that recipient. A hook that raises or takes longer than `filterTimeout` counts as a
@@ -204,6 +206,7 @@ class Filter:
     patience: float = 0.0
     follows_mails: bool = False
     same_at_mail: bool = False
+    same_at_connect: bool = False
 
     def __init__(self, name: str) -> None:
         self.name = name

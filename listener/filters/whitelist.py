@@ -234,6 +234,7 @@ class Lists(Filter):
         self._domains = _MAKE["domains"](options.domains or ())
         self._subnets = Networks(map(subnet, options.subnets or ()))
         self._by_name = self.needs_name = bool(options.domains)
+        self.same_at_connect = not self._by_name
         self._by_subnet = bool(options.subnets)
         phases = {
             Phase.CONNECT: (options.ips, options.domains, options.subnets),

@@ -7,7 +7,8 @@ and gives the reply to the client:
 * an answer at connect holds for the connection, at auth until STARTTLS; * at MAIL or DATA for the
   mail, at RCPT for that recipient of that mail.
 
-No other object keeps a verdict, so nothing leaks from one mail into the next. The methods return
+No other object keeps a verdict, so nothing leaks from one mail into the next; but `Serving` remembers
+what depends on the client's address alone. The methods return
 their value at once if all hooks concerned are plain functions, else an awaitable of it.
 """
 
@@ -16,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
-from listener.api.decision import ABSTAIN, ACCEPT, Decision, Phase, Reply
+from listener.api.decision import ABSTAIN, Decision, Phase, Reply
 from listener.api.filter import Filter, Operator
 from listener.api.session import Credentials, Message, Session, Transaction
 from listener.flows.inquiry import Answers, Asker, Inquiry, OnAnswer, ask_apart
@@ -29,10 +30,10 @@ from listener.flows.outcome import (
     outcome_of,
     refusal_of,
     settle,
-    stored_for,
     unasked,
 )
-from listener.flows.tally import NOTHING_SAID, Hook, Plan, Tallies
+from listener.flows.serving import Serving
+from listener.flows.tally import Hook, Tallies
 from listener.flows.wording import authentication_required
 
 Answered = tuple[Hook, Decision]
@@ -46,6 +47,7 @@ Outcome = Reply | None
 _MAIL: Final = Phase.MAIL
 _RCPT: Final = Phase.RCPT
 _DATA: Final = Phase.DATA
+_PASSED_MAIL: Final = 1 << Phase.MAIL
 _PASSED_RCPT: Final = 1 << Phase.RCPT
 
 
@@ -93,7 +95,7 @@ class Flows:
         self.auth_required = authentication_required(auth_required_message)
         self.filter_timeout = filter_timeout
         self.on_answer = on_answer
-        self._serving: dict[str, _Serving] = {}
+        self._serving: dict[str, Serving] = {}
 
     def connection(self, session: Session) -> ConnectionState:
         """The state of a new connection, or of one whose client is another host than the peer (PROXY,
@@ -103,50 +105,14 @@ class Flows:
             serving = self._serving[session.listener] = self._serve(session.listener)
         return ConnectionState(self, serving, session)
 
-    def _serve(self, listener: str) -> _Serving:
-        chosen = [flow for flow in self.flows if flow.serves(listener)]
-        plans = tuple(Plan(flow, place) for place, flow in enumerate(chosen))
-        checks = any(one.checks_credentials for flow in chosen for one in flow.filters)
-        any_user = any(one.any_user for flow in chosen for one in flow.filters)
-        followers = tuple((flow.name, one) for flow in chosen for one in flow.filters if one.follows_mails)
-        return _Serving(
-            plans,
-            hooks=tuple(tuple(hook for plan in plans for hook in plan.hooks[phase]) for phase in Phase),
-            can_authenticate=not self.auth_lifted and (checks or any_user or not self.checks_credentials),
-            any_user=any_user or not self.checks_credentials,
-            nothing_said=Tallies([NOTHING_SAID] * len(plans)),
-            followers=followers,
+    def _serve(self, listener: str) -> Serving:
+        return Serving.of(
+            [flow for flow in self.flows if flow.serves(listener)],
+            checks_credentials=self.checks_credentials,
+            auth_lifted=self.auth_lifted,
             # Metrics count every question.
-            same_at_mail=self.on_answer is None
-            and all(hook.filter.same_at_mail for plan in plans for hook in plan.hooks[_MAIL]),
+            remembers=self.on_answer is None,
         )
-
-
-class _Serving(NamedTuple):
-    """The shared part of the flows of one listener: all hooks by phase, and if AUTH can succeed there,
-    with right or with any credentials. `followers` are the filters that are told the end of each mail,
-    with the names of their flows. `same_at_mail` says that no filter has to be asked again about a
-    reverse-path."""
-
-    plans: tuple[Plan, ...]
-    hooks: tuple[tuple[Hook, ...], ...]
-    can_authenticate: bool
-    any_user: bool
-    nothing_said: Tallies
-    followers: tuple[tuple[str, Filter], ...]
-    same_at_mail: bool
-
-    def vouched(self, username: str) -> Answers:
-        """The answers of the filters that may know a user, as if they had checked its credentials."""
-        checking = [hook for hook in self.hooks[Phase.AUTH] if hook.filter.checks_credentials]
-        return [(hook, ACCEPT) for hook in checking if hook.filter.may_know(username)]
-
-    def tell_end(
-        self, mail: Transaction, outcome: DataOutcome | None, replies: Sequence[Reply], *, lmtp: bool
-    ) -> None:
-        """Tell the followers the end of a mail."""
-        for flow, one in self.followers:
-            one.mail_ended(mail, stored_for(flow, outcome, replies, lmtp=lmtp))
 
 
 class ConnectionState:
@@ -169,7 +135,7 @@ class ConnectionState:
         "_whole",
     )
 
-    def __init__(self, flows: Flows, serving: _Serving, session: Session) -> None:
+    def __init__(self, flows: Flows, serving: Serving, session: Session) -> None:
         self._flows = flows
         self._serving = serving
         self._session = session
@@ -193,6 +159,10 @@ class ConnectionState:
 
     def connect(self) -> Outcome | Awaitable[Outcome]:
         """Ask about the client: greet it, or send the reply (554, 421) and close."""
+        met = self._serving.met
+        if met is not None and (tallies := met.get(self._session.ip)) is not None:
+            self._at_connect = self._before_mail = tallies
+            return None
         hooks = self._serving.hooks[Phase.CONNECT]
         inquiry = self._asker.ask(Phase.CONNECT, "", hooks, (self._session,))
         return self._connected(()) if inquiry is None else inquiry.then(self._connected)
@@ -200,7 +170,11 @@ class ConnectionState:
     def _connected(self, answers: Sequence[Answered]) -> Outcome:
         self._at_connect = tallies = self._at_connect.plus(answers) if answers else self._at_connect
         self._begins_with(tallies)
-        return self._refusal(Phase.CONNECT, tallies)
+        refusal = self._refusal(Phase.CONNECT, tallies)
+        # A filter that defers may have failed.
+        if refusal is None and all(answer.verdict != "defer" for _, answer in answers):
+            self._serving.greeted(self._session.ip, tallies)
+        return refusal
 
     def auth(self, credentials: Credentials) -> Outcome | Awaitable[Outcome]:
         """Ask about credentials: None for 235, with `session.user` set; else 535 or 454, and the
@@ -240,6 +214,9 @@ class ConnectionState:
             inquiry = self._asker.ask(_MAIL, transaction.id, hooks, (self._session, transaction))
             if inquiry is not None:
                 return inquiry.then(partial(self._begin, before, path))
+        elif before.passed & _PASSED_MAIL:
+            self._at_mail = before
+            return None
         return self._begin(before, path, ())
 
     def _begin(self, before: Tallies, path: str, answers: Sequence[Answered]) -> Outcome:

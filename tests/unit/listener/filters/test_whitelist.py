@@ -286,3 +286,17 @@ def test_mistakes_name_their_place(
 def test_subnets_of_mapped_addresses_are_ipv4() -> None:
     assert subnet("::ffff:0:0/96") == ipaddress.ip_network("0.0.0.0/0")
     assert subnet("::/0") == ipaddress.ip_network("::/0")
+
+
+@pytest.mark.parametrize(
+    ("fields", "same"),
+    [
+        ({"ips": ["192.0.2.1"]}, True),
+        ({"subnets": ["192.0.2.0/24"], "from": ["a@b.example"]}, True),
+        ({"ips": ["192.0.2.1"], "domains": ["client.example"]}, False),
+    ],
+)
+def test_the_answer_at_connect_depends_on_the_address_alone_unless_names_are_listed(
+    fields: dict[str, Any], same: bool
+) -> None:
+    assert whitelist(**fields).same_at_connect is same

@@ -57,6 +57,78 @@ async def mails(talk: Dialogue, *paths: str, reply: int = 250) -> None:
         talk.state.reset()
 
 
+# -- connect -------------------------------------------------------------------------------------
+
+
+class SameClient(Scripted):
+    """Its answer at connect depends only on the client's address."""
+
+    same_at_connect = True
+
+    @property
+    def asked(self) -> int:
+        """How often it was asked about a client."""
+        return sum(1 for phase, _ in self.calls if phase is Phase.CONNECT)
+
+
+async def greeted(flows: Flows, *clients: str) -> list[int]:
+    """The replies to these clients, who come one after the other and send a mail."""
+    replies = []
+    for ip in clients:
+        talk = Dialogue(flows, a_session(ip=ip))
+        replies.append(await talk.connect())
+        if replies[-1] == 250:
+            assert await talk.mail("a@b") == 250
+            assert await talk.rcpt(X) == 250
+            assert (await talk.data()).recipients == ((X, ("in",)),)
+    return replies
+
+
+@pytest.mark.parametrize("slow", [False, True])
+async def test_a_client_that_was_accepted_is_not_asked_about_again(slow: bool) -> None:
+    one = SameClient(connect=ACCEPT, slow=slow)
+    assert await greeted(flows_of(one), "192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.1") == [250] * 4
+    assert one.asked == 2
+
+
+@pytest.mark.parametrize("answer", [REFUSE, DEFER, RuntimeError("a fault")])
+async def test_a_client_that_was_not_accepted_is_asked_about_again(answer: Any) -> None:
+    one = SameClient(connect=answer)
+    assert all(code >= 400 for code in await greeted(flows_of(one), "192.0.2.1", "192.0.2.1"))
+    assert one.asked == 2
+
+
+async def test_a_filter_that_does_not_declare_it_is_asked_about_each_connection_and_so_are_those_beside_it() -> (
+    None
+):
+    one, other = SameClient(connect=ACCEPT), Scripted(connect=ACCEPT)
+    await greeted(flows_of(one, other), "192.0.2.1", "192.0.2.1")
+    assert one.asked == 2
+
+
+async def test_a_client_that_one_flow_refused_is_not_asked_about_again() -> None:
+    one, other = SameClient(connect=REFUSE), SameClient(connect=ACCEPT)
+    flows = Flows([Flow("out", (one,)), Flow("in", (other,))], auth_optional=True)
+    assert await greeted(flows, "192.0.2.1", "192.0.2.1") == [250, 250]
+    assert (one.asked, other.asked) == (1, 1)
+
+
+async def test_metrics_count_each_question_about_a_client() -> None:
+    one = SameClient(connect=ACCEPT)
+    await greeted(flows_of(one, on_answer=lambda *_: None), "192.0.2.1", "192.0.2.1")
+    assert one.asked == 2
+
+
+async def test_no_more_than_so_many_clients_are_remembered() -> None:
+    one = SameClient(connect=ACCEPT)
+    flows = flows_of(one)
+    for number in range(3_000):
+        await Dialogue(flows, a_session(ip=f"2001:db8::{number:x}")).connect()
+    before = one.asked
+    await greeted(flows, "2001:db8::0")
+    assert one.asked == before + 1
+
+
 # -- MAIL ----------------------------------------------------------------------------------------
 
 
