@@ -159,29 +159,25 @@ class ConnectionState:
 
     def connect(self) -> Outcome | Awaitable[Outcome]:
         """Ask about the client: greet it, or send the reply (554, 421) and close."""
-        met = self._serving.met
-        if met is not None and (tallies := met.get(self._session.ip)) is not None:
+        if (met := self._serving.met) is not None and (tallies := met.get(self._session.ip)) is not None:
             self._at_connect = self._before_mail = tallies
             return None
-        hooks = self._serving.hooks[Phase.CONNECT]
-        inquiry = self._asker.ask(Phase.CONNECT, "", hooks, (self._session,))
+        inquiry = self._asker.ask(Phase.CONNECT, "", self._serving.hooks[Phase.CONNECT], (self._session,))
         return self._connected(()) if inquiry is None else inquiry.then(self._connected)
 
     def _connected(self, answers: Sequence[Answered]) -> Outcome:
         self._at_connect = tallies = self._at_connect.plus(answers) if answers else self._at_connect
         self._begins_with(tallies)
-        refusal = self._refusal(Phase.CONNECT, tallies)
-        # A filter that defers may have failed.
-        if refusal is None and all(answer.verdict != "defer" for _, answer in answers):
-            self._serving.greeted(self._session.ip, tallies)
+        if (refusal := self._refusal(Phase.CONNECT, tallies)) is None:
+            self._serving.greeted(self._session.ip, tallies, answers)
         return refusal
 
     def auth(self, credentials: Credentials) -> Outcome | Awaitable[Outcome]:
         """Ask about credentials: None for 235, with `session.user` set; else 535 or 454, and the
         attempt leaves no trace. This also asks filters of flows that already refuse, so the reply
         depends only on the credentials."""
-        hooks = self._serving.hooks[Phase.AUTH]
-        inquiry = self._asker.ask(Phase.AUTH, "", hooks, (self._session, credentials))
+        about = (self._session, credentials)
+        inquiry = self._asker.ask(Phase.AUTH, "", self._serving.hooks[Phase.AUTH], about)
         finish = partial(self._attempted, credentials)
         return finish([]) if inquiry is None else inquiry.then(finish)
 
@@ -207,8 +203,7 @@ class ConnectionState:
             self._at_mail = self._known
             return None
         before = self._before_mail
-        hooks = before.hooks[_MAIL]
-        if hooks is None:
+        if (hooks := before.hooks[_MAIL]) is None:
             hooks = before.unsettled(_MAIL, self._serving.plans)
         if hooks:
             inquiry = self._asker.ask(_MAIL, transaction.id, hooks, (self._session, transaction))
@@ -221,8 +216,7 @@ class ConnectionState:
 
     def _begin(self, before: Tallies, path: str, answers: Sequence[Answered]) -> Outcome:
         tallies = before.plus(answers) if answers else before
-        refusal = self._refusal(Phase.MAIL, tallies)
-        if refusal is None:
+        if (refusal := self._refusal(Phase.MAIL, tallies)) is None:
             self._at_mail = tallies
             # A filter that defers may have failed.
             if self._serving.same_at_mail and all(answer.verdict == "accept" for _, answer in answers):
@@ -236,8 +230,7 @@ class ConnectionState:
             raise RuntimeError("there is no mail yet")
         if address in accepted:
             return None
-        hooks = before.hooks[_RCPT]
-        if hooks is None:
+        if (hooks := before.hooks[_RCPT]) is None:
             hooks = before.unsettled(_RCPT, self._serving.plans)
         if hooks:
             session, asker = self._session, self._asker
@@ -261,8 +254,7 @@ class ConnectionState:
         self, accepted: dict[str, Tallies], address: str, before: Tallies, answers: Sequence[Answered]
     ) -> Outcome:
         tallies = before.plus(answers) if answers else before
-        refusal = self._refusal(Phase.RCPT, tallies)
-        if refusal is None:
+        if (refusal := self._refusal(Phase.RCPT, tallies)) is None:
             accepted[address] = tallies
         if refusal is not None or tallies is not before:
             self._alike = False
@@ -319,10 +311,9 @@ class ConnectionState:
     def _settled(
         self, inquiry: Inquiry, transaction: Transaction, offered: Mapping[int, frozenset[str]]
     ) -> DataOutcome | Awaitable[DataOutcome]:
-        plans, rows, some = self._serving.plans, self._rows(transaction), self._flows.partial_accept
-        return inquiry.then(
-            lambda answers: self._judged(settle(plans, rows, offered, answers, partial_accept=some))
-        )
+        rows, some = self._rows(transaction), self._flows.partial_accept
+        settled = partial(settle, self._serving.plans, rows, offered, partial_accept=some)
+        return inquiry.then(lambda answers: self._judged(settled(answers)))
 
     def _judged(self, outcome: DataOutcome) -> DataOutcome:
         if self._followed is not None:
@@ -336,8 +327,7 @@ class ConnectionState:
 
     def answered(self, replies: Sequence[Reply]) -> None:
         """The mail that `data` was about is answered: tell its followers, and forget its verdicts."""
-        mail = self._followed
-        if mail is not None:
+        if (mail := self._followed) is not None:
             if not self._whole or len(replies) != 1 or replies[0].code >= 300:
                 self._serving.tell_end(mail, self._outcome, replies, lmtp=self._session.lmtp)
             self._followed = self._outcome = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from listener.api.decision import ACCEPT, Phase, Reply
+from listener.api.decision import ACCEPT, Decision, Phase, Reply
 from listener.api.filter import Filter
 from listener.api.session import Transaction
 from listener.flows.inquiry import Answers
@@ -54,9 +54,10 @@ class Serving(NamedTuple):
             met={} if remembers and same_at_connect else None,
         )
 
-    def greeted(self, ip: str, tallies: Tallies) -> None:
-        """The filters accept the client of that address: remember it if they need not be asked again."""
-        if self.met is not None:
+    def greeted(self, ip: str, tallies: Tallies, answers: Sequence[tuple[Hook, Decision]]) -> None:
+        """The client of that address is greeted: remember it if no filter needs to be asked again."""
+        # A filter that defers may have failed.
+        if self.met is not None and all(answer.verdict != "defer" for _, answer in answers):
             if len(self.met) >= _MET:
                 self.met.clear()
             self.met[ip] = tallies

@@ -98,9 +98,7 @@ async def test_a_client_that_was_not_accepted_is_asked_about_again(answer: Any) 
     assert one.asked == 2
 
 
-async def test_a_filter_that_does_not_declare_it_is_asked_about_each_connection_and_so_are_those_beside_it() -> (
-    None
-):
+async def test_beside_a_filter_that_does_not_declare_it_each_is_asked_about_each_connection() -> None:
     one, other = SameClient(connect=ACCEPT), Scripted(connect=ACCEPT)
     await greeted(flows_of(one, other), "192.0.2.1", "192.0.2.1")
     assert one.asked == 2
