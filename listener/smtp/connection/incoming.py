@@ -161,7 +161,6 @@ class MailReception:
         host, reader, capture = self._host, self._reader, self._capture
         assert reader is not None
         assert capture is not None
-        host.touch()
         try:
             piece = reader.feed(data)
             if piece:
@@ -169,6 +168,7 @@ class MailReception:
                 if reader.flaw is not None:
                     capture.fail(reader.flaw.value)
             if reader.rest is None:
+                host.touch()
                 if capture.size > host.endpoint.limits.drop_size:
                     host.finish(capture.failure or FAULT, linger=True)
                 return

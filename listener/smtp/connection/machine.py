@@ -184,7 +184,8 @@ class Connection(SMTP):
 
     def mail_ended(self, rest: bytes) -> None:
         """A mail came in whole; `rest` are the bytes after it."""
-        self.stream.append(rest)
+        if rest:
+            self.stream.append(rest)
         self.state = WAIT
 
     def mail_answered(self, answers: tuple[Reply, ...]) -> None:
