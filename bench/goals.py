@@ -1,4 +1,4 @@
-"""The ratios to go-smtp that this server is to reach, with those measured beside them."""
+"""The ratios to go-smtp, and to itself, that this server is to reach, with those measured beside them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEAD: Final = ("| load | what | ratio | goal | met |", "|---|---|---:|---:|---|"
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound for a server's figure divided by go-smtp's in the same round. CPU is bounded from above, the
+    """A bound for a server's figure divided by its rival's in the same round. CPU is bounded from above, the
     rate from below."""
 
     load: str
@@ -23,16 +23,17 @@ class Goal:
     server: str
     bound: float
     fsync: bool = False
+    rival: str = RIVAL
 
     @property
     def what(self) -> str:
         """What is divided by what."""
         mode = ", fsync" if self.fsync else ""
-        return f"{self.measure}, {self.server} / {RIVAL}{mode}"
+        return f"{self.measure}, {self.server} / {self.rival}{mode}"
 
     def ratios(self, samples: Sequence[Sample]) -> list[float]:
         """One for each round that measured both."""
-        mine, theirs = (self._of(samples, server) for server in (self.server, RIVAL))
+        mine, theirs = (self._of(samples, server) for server in (self.server, self.rival))
         return [self._figure(a) / self._figure(b) for a, b in zip(mine, theirs, strict=False)]
 
     def met(self, ratio: float) -> bool:
@@ -59,6 +60,7 @@ GOALS: Final = (
     Goal("iii", "CPU", "relay", 0.34),
     Goal("iv", "CPU", "relay", 0.31),
     Goal("v", "CPU", "relay", 0.8),
+    Goal("ii", "CPU", "relay, sending", 1.03, rival="relay"),
 )
 
 

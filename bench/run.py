@@ -64,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for number in range(rounds):
             for fsync in modes:
                 for load in loads:
-                    for server in servers:
+                    # In turn, because a server pays for what the one before it left on the disk.
+                    for server in (*servers[number % len(servers) :], *servers[: number % len(servers)]):
                         if fsync and not server.syncs:
                             continue
                         place = Path(folder) / f"round-{len(samples)}"

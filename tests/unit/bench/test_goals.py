@@ -53,3 +53,10 @@ def test_without_the_rival_there_is_no_table() -> None:
 
 def test_samples_of_another_mode_do_not_count() -> None:
     assert goals.table([sample("relay", "i", fsync=True), sample("go-smtp", "i", fsync=True)]) == ""
+
+
+def test_the_cost_of_a_sending_policy_is_that_beside_the_same_server_without() -> None:
+    samples = [sample("relay", "ii", cpu=1.0), sample("relay, sending", "ii", cpu=1.02)]
+    assert goals.table(samples).splitlines()[2:] == [
+        "| ii | CPU, relay, sending / relay | **1.02** (1.02–1.02) | ≤ 1.03 | yes |"
+    ]
