@@ -76,7 +76,6 @@ class Acceptor:
         self._log_addresses = log_addresses
         self._ascii_only = ascii_only
         self._only: frozenset[str] | None = None
-        self._wrote = False
 
     def retire(self, flows: Iterable[str]) -> None:
         """The server has a new configuration with only these flows. From now on a mail for another flow
@@ -198,22 +197,11 @@ class Acceptor:
         else:
             extra["from_domain"] = transaction.domain
         if reply.code < 300:
-            mail_log.info(log, ACCEPTED, extra)
-            self._write_lines()
+            # Connections write the line before the answer leaves; others that bring mails do not.
+            if mail_log.info(log, ACCEPTED, extra):
+                self.loop.call_soon(mail_log.flush)
         else:
             log.warning("mail not stored", extra=extra | {"reply": str(reply)})
-
-    def _write_lines(self) -> None:
-        """Write the line of a turn's first mail at once, before its client has the answer, and with it any
-        line that another part holds; those of the turn's other mails follow together at its end."""
-        if not self._wrote:
-            self._wrote = True
-            mail_log.flush()
-            self.loop.call_soon(self._turn_ended)
-
-    def _turn_ended(self) -> None:
-        self._wrote = False
-        mail_log.flush()
 
 
 def _subject(head: bytes) -> str | None:

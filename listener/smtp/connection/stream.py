@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
+from listener.logs import mail_log
+
 log = logging.getLogger("smtp_relay.smtp")
 
 MAX_BUFFER: Final = 131_072
@@ -52,7 +54,8 @@ class Flushes:
     """Sends the queued bytes of an endpoint's streams when the present turn of the event loop ends.
 
     A send to a process that waits wakes it, which costs as much as the send. Where one process has many
-    connections, the first of the sends wakes it, and it is awake at the others.
+    connections, the first of the sends wakes it, and it is awake at the others. The log lines of mails are
+    written first, so that a client which has its answer finds its line.
     """
 
     __slots__ = ("_loop", "due")
@@ -69,6 +72,7 @@ class Flushes:
         self._loop.call_soon(self._send)
 
     def _send(self) -> None:
+        mail_log.flush()
         due = self.due[:]
         self.due.clear()
         for stream in due:
@@ -212,6 +216,7 @@ class Stream:
     def send(self) -> None:
         """Send the queued bytes now, in one write."""
         if self.queued:
+            mail_log.flush()
             data = b"".join(self.queued)
             self.queued.clear()
             self.transport.write(data)
