@@ -7,10 +7,11 @@ signs them.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
-from functions.message.canon import relaxed_value
+from functions.message.canon import relaxed_usual, relaxed_value
 from functions.message.headers import is_mailbox_line
 
 MAX_FIELDS: Final = 2_000
@@ -25,25 +26,17 @@ class HeaderField:
     """One field. `name` is in lower case, `raw` all its bytes but the final CRLF, `value` what follows
     the colon, still folded."""
 
-    __slots__ = ("_relaxed", "name", "raw", "value")
+    __slots__ = ("name", "raw", "value")
 
     def __init__(self, name: bytes, raw: bytes, value: bytes) -> None:
         self.name = name
         self.raw = raw
         self.value = value
-        self._relaxed: bytes | None = None
 
     @property
     def relaxed(self) -> bytes:
         """The field in "relaxed" canonical form without CRLF (RFC 6376 section 3.4.2)."""
-        if self._relaxed is None:
-            self._relaxed = self.name + b":" + relaxed_value(self.value)
-        return self._relaxed
-
-    @property
-    def unfolded(self) -> bytes:
-        """The value without line breaks and outer white space."""
-        return self.value.replace(b"\r\n", b"").strip(b" \t")
+        return self.name + b":" + relaxed_value(self.value)
 
 
 class HeaderBlock:
@@ -52,40 +45,61 @@ class HeaderBlock:
 
     `fault` says in a few words why no signature over the fields can count ("" for a sound header): there
     are more than MAX_FIELDS, or a line is not a field, and readers differ about whether the body begins
-    there. `plain` says that every line is a field or continues one. `by_name` has the fields of each
-    lower-case name, top first.
+    there. `plain` says that every line is a field or continues one. `by_name` has the bytes of the fields
+    of each lower-case name, top first, each without its final CRLF; `count` is the number of all fields.
+    `relaxed` makes the canonical form of a value. `crlf` says that `head` has no CR or LF but in CRLFs.
     """
 
-    def __init__(self, head: bytes) -> None:
-        fields: list[HeaderField] = []
-        by_name: dict[bytes, list[HeaderField]] = {}
+    __slots__ = ("by_name", "count", "fault", "head", "plain", "relaxed")
+
+    def __init__(self, head: bytes, *, crlf: bool = False) -> None:
+        by_name: dict[bytes, list[bytes]] = {}
         end = head.find(b"\r\n\r\n")
         block = b"" if head.startswith(b"\r\n") else head[:end] if end >= 0 else head.removesuffix(b"\r\n")
         parts = _BOUNDARY.split(block, MAX_FIELDS)
-        self.fault = "too many header fields" if len(parts) > MAX_FIELDS else ""
+        count = len(parts)
+        fault = ""
+        if count > MAX_FIELDS:
+            fault = "too many header fields"
+            count = MAX_FIELDS
+            parts.pop()
         plain = True
-        for raw in parts[:MAX_FIELDS]:
-            before, colon, value = raw.partition(b":")
+        for raw in parts:
+            before, colon, _ = raw.partition(b":")
             name = (_name(before) if len(before) <= _KEPT else _name.__wrapped__(before)) if colon else b""
             if name:
-                field = HeaderField(name, raw, value)
-                fields.append(field)
                 if name in by_name:
-                    by_name[name].append(field)
+                    by_name[name].append(raw)
                 else:
-                    by_name[name] = [field]
-            elif raw:
+                    by_name[name] = [raw]
+                continue
+            count -= 1
+            if raw:
                 plain = False
                 if not is_mailbox_line(raw):
-                    self.fault = self.fault or "malformed header"
-        self.fields: Final = fields
+                    fault = fault or "malformed header"
+        self.count: Final = count
         self.head: Final = block
-        self.plain: Final = plain and not self.fault
+        self.fault: Final = fault
+        self.plain: Final = plain and not fault
         self.by_name: Final = by_name
+        # To bytes.split() more is white space than to RFC 5322.
+        usual = crlf and b"\v" not in block and b"\f" not in block
+        self.relaxed: Final[Callable[[bytes], bytes]] = relaxed_usual if usual else relaxed_value
 
     def named(self, name: bytes) -> list[HeaderField]:
         """The fields of one lower-case name, top first."""
-        return self.by_name.get(name, [])
+        return [HeaderField(name, raw, value_of(raw)) for raw in self.by_name.get(name, ())]
+
+
+def value_of(raw: bytes) -> bytes:
+    """What follows the colon in a field's bytes, still folded."""
+    return raw.partition(b":")[2]
+
+
+def unfolded(raw: bytes) -> bytes:
+    """The value in a field's bytes without line breaks and outer white space."""
+    return value_of(raw).replace(b"\r\n", b"").strip(b" \t")
 
 
 @lru_cache(maxsize=1_024)  # mails repeat a few names

@@ -9,7 +9,7 @@ from typing import Final
 
 from listener.mailauth.dkim import keys
 from listener.mailauth.dkim.digests import BodyHashes, header_digest
-from listener.mailauth.dkim.fields import HeaderBlock, HeaderField
+from listener.mailauth.dkim.fields import HeaderBlock, HeaderField, value_of
 from listener.mailauth.dkim.signature import BodyHash, Signature, SignatureError, check_time, parse_dkim
 from listener.mailauth.dns.resolver import DnsAnswer, Outcome, Question
 from listener.mailauth.results import DkimVerdict, SignatureResult
@@ -20,6 +20,8 @@ MAX_SIGNATURES: Final = 10
 MAX_KEY_RECORDS: Final = 4
 """Most key records to try at one name. RFC 6376 section 3.6.2.2 leaves several records undefined, but
 they exist."""
+
+_NAME: Final = b"dkim-signature"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +41,15 @@ class Signatures:
     def __init__(self, block: HeaderBlock, rules: KeyRules, now: float) -> None:
         self._block = block
         self._rules = rules
-        fields = block.by_name.get(b"dkim-signature", ())
+        fields = block.by_name.get(_NAME, ())
         self.count: Final = len(fields)
         self._items: list[Signature | SignatureResult] = []
         self.questions: Final[list[Question]] = []
         """The keys needed."""
         self.body_hashes: Final[list[BodyHash]] = []
         """The hashes of the body needed."""
-        for field in fields[:MAX_SIGNATURES]:
-            item = self._read(field, now)
+        for raw in fields[:MAX_SIGNATURES]:
+            item = self._read(HeaderField(_NAME, raw, value_of(raw)), now)
             self._items.append(item)
             if isinstance(item, Signature):
                 self.questions.append(item.terms.question)
