@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Final
 
 from functions.message.canon import relaxed_usual, relaxed_value
@@ -20,6 +19,7 @@ MAX_FIELDS: Final = 2_000
 _BOUNDARY: Final = re.compile(rb"\r\n(?![ \t])")
 _NAME: Final = re.compile(rb"([!-9;-~]{1,997})[ \t]*")  # RFC 5322 sections 2.1.1, 2.2 and 4.5.8
 _KEPT: Final = 64  # no longer name is kept
+_MOST_KEPT: Final = 1_024
 
 
 class HeaderField:
@@ -66,8 +66,7 @@ class HeaderBlock:
         plain = True
         for raw in parts:
             before, colon, _ = raw.partition(b":")
-            name = (_name(before) if len(before) <= _KEPT else _name.__wrapped__(before)) if colon else b""
-            if name:
+            if colon and (name := _known.get(before) or _name(before)):
                 if name in by_name:
                     by_name[name].append(raw)
                 else:
@@ -102,8 +101,18 @@ def unfolded(raw: bytes) -> bytes:
     return value_of(raw).replace(b"\r\n", b"").strip(b" \t")
 
 
-@lru_cache(maxsize=1_024)  # mails repeat a few names
+_known: Final[dict[bytes, bytes]] = {}
+"""The lower-case names of texts in front of a colon, because mails repeat a few."""
+
+
 def _name(text: bytes) -> bytes:
     """The lower-case name in the text in front of a colon; b"" if it is none."""
     found = _NAME.fullmatch(text)
-    return found[1].lower() if found else b""
+    if found is None:
+        return b""
+    name = found[1].lower()
+    if len(text) <= _KEPT:
+        if len(_known) >= _MOST_KEPT:
+            _known.clear()
+        _known[text] = name
+    return name

@@ -72,7 +72,7 @@ class Signatures:
     def judge(self, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes) -> tuple[SignatureResult, ...]:
         """All verdicts, topmost signature first. With the same answers again they are those of the first
         time."""
-        used = [answers[question] for question in self.questions]
+        used = list(map(answers.__getitem__, self.questions))
         if self._judged is not None and all(map(is_, used, self._judged[0])):
             return self._judged[1]
         found: list[SignatureResult] = []
@@ -85,9 +85,9 @@ class Signatures:
         return self._judged[1]
 
     def _judge(self, signature: Signature, answer: DnsAnswer, bodies: BodyHashes) -> SignatureResult:
-        if answer.failed:
-            return _result("temperror", f"key not fetched: {answer.reason}", signature)
         if answer.outcome is not Outcome.FOUND:
+            if answer.failed:
+                return _result("temperror", f"key not fetched: {answer.reason}", signature)
             return _result("permerror", "no key", signature)
         result: SignatureResult | None = None
         for record in answer.texts[:MAX_KEY_RECORDS]:
@@ -150,15 +150,15 @@ def _result(
         return SignatureResult(verdict, reason)
     terms = signature.terms
     return SignatureResult(
-        verdict=verdict,
-        reason=reason,
-        domain=terms.domain,
-        selector=terms.selector,
-        identity=terms.identity,
-        algorithm=terms.algorithm,
-        signature=signature.shown,
-        canonicalization=terms.canonicalization,
-        key_bits=key.bits if key else 0,
-        testing=key.testing if key else False,
-        unsigned_octets=unsigned_octets,
+        verdict,
+        reason,
+        terms.domain,
+        terms.selector,
+        terms.identity,
+        terms.algorithm,
+        signature.shown,
+        terms.canonicalization,
+        0 if key is None else key.bits,
+        key is not None and key.testing,
+        unsigned_octets,
     )
