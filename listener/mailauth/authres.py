@@ -64,7 +64,9 @@ def _value(text: str) -> str:
 
 def quoted(text: str) -> str:
     """A quoted string of at most MAX_VALUE printable ASCII characters; others become "?"."""
-    safe = _PRINTABLE.sub("?", text[:MAX_VALUE])
+    safe = text[:MAX_VALUE]
+    if not (safe.isascii() and safe.isprintable()):
+        safe = _PRINTABLE.sub("?", safe)
     return '"' + safe.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

@@ -38,12 +38,9 @@ def received_chain(block: HeaderBlock) -> tuple[dict[str, str], ...]:
 
 def _hop(value: bytes) -> dict[str, str]:
     usual = _USUAL.fullmatch(value.decode("latin-1"))
-    return _any_hop(value) if usual is None else _usual_hop(*usual.groups())
-
-
-def _usual_hop(
-    sender: str, comment: str | None, by: str, protocol: str, number: str, recipient: str | None, date: str
-) -> dict[str, str]:
+    if usual is None:
+        return _any_hop(value)
+    sender, comment, by, protocol, number, recipient, date = usual.groups()
     hop = {
         "from": sender[:MAX_VALUE],
         "by": by[:MAX_VALUE],

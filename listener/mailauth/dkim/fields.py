@@ -19,7 +19,8 @@ MAX_FIELDS: Final = 2_000
 _BOUNDARY: Final = re.compile(rb"\r\n(?![ \t])")
 _NAME: Final = re.compile(rb"([!-9;-~]{1,997})[ \t]*")  # RFC 5322 sections 2.1.1, 2.2 and 4.5.8
 _KEPT: Final = 64  # no longer name is kept
-_MOST_KEPT: Final = 1_024
+MOST_NAMES: Final = 1_024
+"""Most names to keep."""
 
 
 class HeaderField:
@@ -47,10 +48,11 @@ class HeaderBlock:
     are more than MAX_FIELDS, or a line is not a field, and readers differ about whether the body begins
     there. `plain` says that every line is a field or continues one. `by_name` has the bytes of the fields
     of each lower-case name, top first, each without its final CRLF; `count` is the number of all fields.
-    `relaxed` makes the canonical form of a value. `crlf` says that `head` has no CR or LF but in CRLFs.
+    `usual` says that its white space is only spaces, tabs and CRLFs; `crlf`, that `head` has no CR or LF but
+    in CRLFs. `relaxed` makes the canonical form of a value.
     """
 
-    __slots__ = ("by_name", "count", "fault", "head", "plain", "relaxed")
+    __slots__ = ("by_name", "count", "fault", "head", "plain", "relaxed", "usual")
 
     def __init__(self, head: bytes, *, crlf: bool = False) -> None:
         by_name: dict[bytes, list[bytes]] = {}
@@ -66,7 +68,7 @@ class HeaderBlock:
         plain = True
         for raw in parts:
             before, colon, _ = raw.partition(b":")
-            if colon and (name := _known.get(before) or _name(before)):
+            if colon and (name := known_names.get(before) or _name(before)):
                 if name in by_name:
                     by_name[name].append(raw)
                 else:
@@ -83,8 +85,8 @@ class HeaderBlock:
         self.plain: Final = plain and not fault
         self.by_name: Final = by_name
         # To bytes.split() more is white space than to RFC 5322.
-        usual = crlf and b"\v" not in block and b"\f" not in block
-        self.relaxed: Final[Callable[[bytes], bytes]] = relaxed_usual if usual else relaxed_value
+        self.usual: Final = crlf and b"\v" not in block and b"\f" not in block
+        self.relaxed: Final[Callable[[bytes], bytes]] = relaxed_usual if self.usual else relaxed_value
 
     def named(self, name: bytes) -> list[HeaderField]:
         """The fields of one lower-case name, top first."""
@@ -98,11 +100,11 @@ def value_of(raw: bytes) -> bytes:
 
 def unfolded(raw: bytes) -> bytes:
     """The value in a field's bytes without line breaks and outer white space."""
-    return value_of(raw).replace(b"\r\n", b"").strip(b" \t")
+    return raw.partition(b":")[2].replace(b"\r\n", b"").strip(b" \t")
 
 
-_known: Final[dict[bytes, bytes]] = {}
-"""The lower-case names of texts in front of a colon, because mails repeat a few."""
+known_names: Final[dict[bytes, bytes]] = {}
+"""The lower-case names of the last texts in front of a colon, because mails repeat a few."""
 
 
 def _name(text: bytes) -> bytes:
@@ -112,7 +114,7 @@ def _name(text: bytes) -> bytes:
         return b""
     name = found[1].lower()
     if len(text) <= _KEPT:
-        if len(_known) >= _MOST_KEPT:
-            _known.clear()
-        _known[text] = name
+        if len(known_names) >= MOST_NAMES:
+            known_names.clear()
+        known_names[text] = name
     return name

@@ -38,6 +38,8 @@ class KeyRules:
 class Signatures:
     """The DKIM signatures of one mail: parse the header, ask it for keys, then for the verdicts."""
 
+    __slots__ = ("_block", "_items", "_judged", "_rules", "body_hashes", "count", "questions")
+
     def __init__(self, block: HeaderBlock, rules: KeyRules, now: float) -> None:
         self._block = block
         self._rules = rules
@@ -90,8 +92,9 @@ class Signatures:
                 return _result("temperror", f"key not fetched: {answer.reason}", signature)
             return _result("permerror", "no key", signature)
         result: SignatureResult | None = None
-        for record in answer.texts[:MAX_KEY_RECORDS]:
+        for record in answer.records[:MAX_KEY_RECORDS]:
             key: keys.PublicKey | None = None
+            assert isinstance(record, bytes)  # the question is for TXT
             try:
                 key = keys.parse(record)
                 verify(self._block, signature, key, bodies, self._rules)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.mailauth.dkim.fields import MAX_FIELDS, HeaderBlock, HeaderField
+from listener.mailauth.dkim.fields import MAX_FIELDS, MOST_NAMES, HeaderBlock, HeaderField, known_names
 
 
 def fields_of(block: HeaderBlock) -> list[HeaderField]:
@@ -48,6 +48,21 @@ def test_faults(head: bytes, fault: str) -> None:
     block = HeaderBlock(head)
     assert block.fault == fault
     assert block.count == len(fields_of(block)) <= MAX_FIELDS
+
+
+def test_a_line_without_a_colon_is_no_field_though_its_text_is_a_known_name() -> None:
+    HeaderBlock(b"From: a\r\n")
+    block = HeaderBlock(b"To: a\r\nFrom\r\n")
+    assert (block.by_name, block.count, block.fault) == ({b"to": [b"To: a"]}, 1, "malformed header")
+
+
+def test_the_known_names_are_bounded_in_number_and_length() -> None:
+    for start in range(0, 3 * MOST_NAMES, 1_000):
+        HeaderBlock(b"".join(b"X-Name-%d: x\r\n" % number for number in range(start, start + 1_000)))
+        assert len(known_names) <= MOST_NAMES
+    HeaderBlock(b"X-" + b"n" * 500 + b": x\r\nNo field \v: x\r\n")
+    assert max(map(len, known_names)) <= 64
+    assert b"No field \v" not in known_names
 
 
 @given(st.binary(max_size=300))
