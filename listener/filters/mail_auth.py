@@ -197,7 +197,7 @@ class MailAuthFilter(Filter):
             return DEFER  # a server whose `closeTimeout` is over stops while mails are still coming in
         us = self._authserv_id or self.authserv_id
         sender = Sender(session.ip, session.helo, transaction.reverse_path, us)
-        found = begin(message, sender, resolver.for_client(session.ip), self._checks)
+        found = begin(message, sender, resolver.for_client(session.ip), self._checks, holds=resolver.holds)
         if isinstance(found, Report):
             return self._decide(session, transaction, found, us)
         return self._awaited(session, transaction, found, us)

@@ -26,6 +26,7 @@ from listener.mailauth.dns.resolver import (
     AnswerMissing,
     Deadline,
     DnsAnswer,
+    Holds,
     KnownAnswers,
     QueryBudget,
     Question,
@@ -138,11 +139,17 @@ async def check(
 
 
 def begin(
-    mail: MailSource, sender: Sender, resolver: Resolver, checks: Checks, *, now: float | None = None
+    mail: MailSource,
+    sender: Sender,
+    resolver: Resolver,
+    checks: Checks,
+    *,
+    now: float | None = None,
+    holds: Holds | None = None,
 ) -> Report | Awaitable[Report]:
     """Run all checks on one mail: the report at once if the mail is small, has few signatures, and all
     answers of the DNS are known, as those of busy senders are. `now` is Unix time, for signatures that
-    expire.
+    expire; `holds` says if the resolver knows some answers.
 
     Waits at most `checks.time_limit` seconds for DNS, asks it at most `checks.max_queries` questions, and
     does not block the event loop: a thread reads a large mail. Raises nothing but CancelledError; an error
@@ -156,7 +163,7 @@ def begin(
             header = ReadHeader(head, checks, now, crlf=mail.crlf)
             read = header, _hash_body(mail, head, header)
             if header.keys <= THREAD_SIGNATURES:
-                return _known(sender, resolver, checks, *read)
+                return _known(sender, resolver, checks, read, holds)
     except AnswerMissing:
         pass  # the DNS has to be asked
     except Exception:  # noqa: BLE001 - a stranger's mail caused the error
@@ -164,10 +171,9 @@ def begin(
     return _begun(mail, sender, resolver, checks, now, read)
 
 
-def _known(
-    sender: Sender, resolver: Resolver, checks: Checks, header: ReadHeader, bodies: BodyHashes
-) -> Report:
+def _known(sender: Sender, resolver: Resolver, checks: Checks, read: _Read, holds: Holds | None) -> Report:
     """The report of a small mail. Raises AnswerMissing if the DNS has to be asked."""
+    header, bodies = read
     key: conclusions.Key | None = None
     chain, signatures, domains = header.chain, header.signatures, header.authors.domains
     if (chain is None or not chain.keys) and header.authors.complete and len(domains) <= 1:
@@ -180,7 +186,7 @@ def _known(
             answers[question] = answer
         dkim = signatures.judge(answers, bodies)
         key = conclusions.key_of(sender, domains, bimi.selector_of(header.block), dkim)
-        found = None if key is None else checks.conclusions.get(key, known_answer)
+        found = None if key is None else checks.conclusions.get(key, known_answer, holds)
         if found is not None:
             return Report(
                 found.spf.of_another(sender.reverse_path, sender.helo, sender.ip),
