@@ -58,9 +58,11 @@ class _Result:
         try:
             return self._json
         except AttributeError:
-            pairs = zip(self._keys, self._values(self), strict=True)
-            found = self._json = {key: value for key, value in pairs if value}
-            return found
+            self._json = self._made()
+            return self._json
+
+    def _made(self) -> dict[str, Any]:
+        return {key: value for key, value in zip(self._keys, self._values(self), strict=True) if value}
 
     def _share_json(self, other: _Result) -> None:
         other._json = self.to_json()
@@ -124,6 +126,10 @@ class SignatureResult(_Result):
         "verdict reason domain selector identity algorithm signature "
         "canonicalization key_bits testing unsigned_octets"
     )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data. No mails share it, so nothing is kept."""
+        return self._made()
 
 
 @dataclass(slots=True)
