@@ -8,14 +8,12 @@ space is one known byte, and counts the empty lines at the end instead of keepin
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Final, Literal, Protocol
 
 Algorithm = Literal["simple", "relaxed"]
 
 CRLF: Final = b"\r\n"
 
-_WSP: Final = re.compile(rb"[ \t]+")
 _RUNS: Final = (b" " * 64, b" " * 8)
 _STRIPE: Final = 65_536  # empty lines to emit at once
 
@@ -28,10 +26,12 @@ class Sink(Protocol):
 
 def relaxed_value(value: bytes) -> bytes:
     """A header field's value unfolded, white space squeezed, ends stripped (section 3.4.2)."""
-    value = value.replace(CRLF, b"")
-    if b"\t" in value or b"  " in value:
-        value = _WSP.sub(b" ", value)
-    return value.strip(b" \t")
+    return squeezed(value.replace(CRLF, b"")).strip(b" ")
+
+
+def relaxed_usual(value: bytes) -> bytes:
+    """The same for a value whose white space is spaces, tabs, and CRLFs with one of them behind: faster."""
+    return b" ".join(value.split())
 
 
 def relaxed_field(name: bytes, value: bytes) -> bytes:

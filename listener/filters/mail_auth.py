@@ -7,7 +7,7 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Awaitable
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -197,7 +197,7 @@ class MailAuthFilter(Filter):
             return DEFER  # a server whose `closeTimeout` is over stops while mails are still coming in
         us = self._authserv_id or self.authserv_id
         sender = Sender(session.ip, session.helo, transaction.reverse_path, us)
-        found = begin(message, sender, resolver.for_client(session.ip), self._checks)
+        found = begin(message, sender, resolver.for_client(session.ip), self._checks, holds=resolver.holds)
         if isinstance(found, Report):
             return self._decide(session, transaction, found, us)
         return self._awaited(session, transaction, found, us)
@@ -213,29 +213,24 @@ class MailAuthFilter(Filter):
         return Decision(
             decision.verdict,
             decision.reply,
-            headers=(
-                ("Authentication-Results", authres.authentication_results(report, us)),
-                ("Received-SPF", authres.received_spf(report.spf, us)),
-            ),
+            headers=authres.header_fields(report, us),
             results=report.to_json(),
         )
 
     def _tell(self, session: Session, transaction: Transaction, report: Report) -> None:
-        verdicts = summary(report)
+        words = report.shared.words
+        if words is None:
+            words = report.shared.words = summary(report), _domains(report)
+        verdicts, domains = words
         if self._observer is not None:
             for method, verdict in verdicts.items():
                 self._observer.mail_auth(self.name, method, verdict)
         if log.isEnabledFor(logging.INFO):
-            found: dict[str, Any] = {
-                "session": session.id,
-                "id": transaction.id,
-                "filter": self.name,
-                **verdicts,
-                "spf_domain": report.spf.domain,
-                "dkim_domains": ",".join(dict.fromkeys([one.domain for one in report.dkim if one.domain])),
-                "from_domain": ",".join([result.domain for result in report.dmarc]),
-            }
-            if mail_log.info(log, "mail authenticated", found) and not self._flushing:
+            ids = {"session": session.id, "id": transaction.id, "filter": self.name}
+            if (
+                mail_log.info(log, "mail authenticated", {**ids, **verdicts, **domains})
+                and not self._flushing
+            ):
                 self._flushing = True
                 asyncio.get_running_loop().call_later(_HELD, self._flush)
 
@@ -254,6 +249,15 @@ def summary(report: Report) -> dict[str, str]:
     if report.bimi is not None:
         verdicts["bimi"] = report.bimi.verdict
     return verdicts
+
+
+def _domains(report: Report) -> dict[str, str]:
+    """The domains that the methods were about."""
+    return {
+        "spf_domain": report.spf.domain,
+        "dkim_domains": ",".join(dict.fromkeys([one.domain for one in report.dkim if one.domain])),
+        "from_domain": ",".join([result.domain for result in report.dmarc]),
+    }
 
 
 _SHARE: Final = 0.7

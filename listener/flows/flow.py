@@ -26,6 +26,7 @@ from listener.flows.inquiry import Answers, Asker, Inquiry, OnAnswer, ask_apart
 from listener.flows.outcome import (
     NO_NOTES,
     DataOutcome,
+    alike,
     failed_attempt,
     outcome_of,
     refusal_of,
@@ -270,32 +271,30 @@ class ConnectionState:
             return self._ask_apart(transaction, message)
         left = (recipients[0],) if len(recipients) == 1 else tuple(dict.fromkeys(recipients))
         inquiry: Inquiry | None = None
-        offers = row.offered(self._serving.plans) if row.offers is None else row.offers
-        session, asker = self._session, self._asker
+        settled = None
+        plans, asker = self._serving.plans, self._asker
+        offers = row.offered(plans) if row.offers is None else row.offers
+        asked = self._session, transaction, message, left
         if len(offers) == 1 and len(offers[0]) == 1 and asker.on_answer is None:
+            hook = offers[0][0]
             try:
-                answer: object = offers[0][0].ask(session, transaction, message, left)
+                answer: object = hook.ask(*asked)
             except Exception as fault:  # noqa: BLE001 - as in `Asker.ask`
                 answer = fault
-            if answer is not ABSTAIN:
-                inquiry = asker.begun(_DATA, transaction.id, offers[0][0], answer)
+            if answer is not ABSTAIN and (settled := alike(plans, row, hook, answer)) is None:
+                inquiry = asker.begun(_DATA, transaction.id, hook, answer)
         else:
             for hooks in offers:
-                inquiry = asker.ask(
-                    _DATA, transaction.id, hooks, (session, transaction, message, left), inquiry
-                )
+                inquiry = asker.ask(_DATA, transaction.id, hooks, asked, inquiry)
         if inquiry is not None:
             offered = {hooks[0].place: frozenset(left) for hooks in offers}
             return self._settled(inquiry, transaction, offered)
-        outcome = row.outcome or outcome_of(self._serving.plans, row)
+        outcome, notes = settled or (row.outcome or outcome_of(plans, row), NO_NOTES)
         if isinstance(outcome, Reply):
-            return self._judged(unasked(self._serving.plans, self._rows(transaction), partial_accept=False))
+            return self._judged(unasked(plans, self._rows(transaction), partial_accept=False))
         taken = ((left[0], outcome),) if len(recipients) == 1 else tuple([(to, outcome) for to in recipients])
-        judged = DataOutcome(taken, None, NO_NOTES)
-        if self._followed is not None:
-            self._outcome = judged
-            self._whole = len(outcome) == len(self._serving.plans)
-        return judged
+        self._whole = self._followed is not None and len(outcome) == len(plans)
+        return self._judged(DataOutcome(taken, None, notes))
 
     def _ask_apart(self, transaction: Transaction, message: Message) -> DataOutcome | Awaitable[DataOutcome]:
         """`data` for recipients that filters told apart."""

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from functions.message.envelope import FlowNotes
 from listener.api.decision import Decision, Exact, Phase, Reply
 from listener.flows.inquiry import Answers
-from listener.flows.tally import DEFERS, MAY_TAKE, NOTHING_SAID, TAKES, FilterVerdicts, Plan, Tallies
+from listener.flows.tally import DEFERS, MAY_TAKE, NOTHING_SAID, TAKES, FilterVerdicts, Hook, Plan, Tallies
 from listener.flows.wording import worded
 
 RecipientOutcome = tuple[str, ...] | Reply
@@ -141,6 +141,23 @@ def outcome_of(plans: Sequence[Plan], row: Tallies) -> RecipientOutcome:
     return row.outcome
 
 
+def alike(
+    plans: Sequence[Plan], row: Tallies, hook: Hook, answer: object
+) -> tuple[tuple[str, ...], Mapping[str, FlowNotes]] | None:
+    """What `settle` makes of one filter's answer for recipients with the same tallies: the flows that take
+    them all, and the notes. None where it has to be asked itself: no flow takes them, or the answer is not
+    there yet, or tells them apart."""
+    if type(answer) is not Decision or answer.recipients is not None:
+        return None
+    after = row.plus(((hook, answer),))
+    outcome = after.outcome or outcome_of(plans, after)
+    if isinstance(outcome, Reply):
+        return None
+    name = plans[hook.place].name
+    noted = (answer.headers or answer.results) and name in outcome
+    return outcome, {name: _notes((answer,))} if noted else NO_NOTES
+
+
 NO_NOTES: Final[Mapping[str, FlowNotes]] = {}
 
 
@@ -166,10 +183,10 @@ def _one_reply(recipients: Sequence[tuple[str, RecipientOutcome]], partial_accep
 def _notes(answers: Sequence[Decision]) -> FlowNotes:
     """The notes of one flow's filters."""
     if len(answers) == 1:
-        return FlowNotes(headers=answers[0].headers, results=dict(answers[0].results))
+        return FlowNotes.made({"headers": answers[0].headers, "results": dict(answers[0].results)})
     headers: list[tuple[str, str]] = []
     results: dict[str, Any] = {}
     for answer in answers:
         headers += answer.headers
         results.update(answer.results)
-    return FlowNotes(headers=tuple(headers), results=results)
+    return FlowNotes.made({"headers": tuple(headers), "results": results})

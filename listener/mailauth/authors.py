@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from functions.message.addresses import authors_of
-from listener.mailauth.dkim.fields import MAX_FIELDS, HeaderBlock
+from listener.mailauth.dkim.fields import MAX_FIELDS, HeaderBlock, value_of
 
 MAX_DOMAINS: Final = 8
 """Most author domains to check (RFC 9989 section 11.5 asks for a bound)."""
@@ -33,17 +33,17 @@ def authors(block: HeaderBlock) -> Authors:
     The parser is lenient, because it must find every author that a mail client might show.
     Otherwise a From field that only people can parse would bypass DMARC.
     """
-    if block.plain and len(block.fields) < MAX_FIELDS:
+    if block.plain and block.count < MAX_FIELDS:
         # No line is left that only a lenient reader takes for a From field.
-        values = tuple([field.value for field in block.by_name.get(b"from", ())])
-        if sum(map(len, values)) <= _KEPT:
-            return _of_fields(values)
-    return of_head(block.head, len(block.fields))
+        fields = tuple(block.by_name.get(b"from", ()))
+        if sum(map(len, fields)) <= _KEPT:
+            return _of_fields(fields)
+    return of_head(block.head, block.count)
 
 
 @lru_cache(maxsize=1_024)  # authors write again
-def _of_fields(values: tuple[bytes, ...]) -> Authors:
-    return of_head(b"".join([b"From:" + value + b"\r\n" for value in values]), len(values))
+def _of_fields(fields: tuple[bytes, ...]) -> Authors:
+    return of_head(b"".join([b"From:" + value_of(raw) + b"\r\n" for raw in fields]), len(fields))
 
 
 def of_head(head: bytes, fields: int) -> Authors:

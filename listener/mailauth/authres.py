@@ -18,6 +18,7 @@ from listener.mailauth.results import Report, SignatureResult, SpfResult
 MAX_VALUE: Final = 255
 """Most characters to keep of one value."""
 
+_BETWEEN: Final = ";\r\n\t"
 _WIDTH: Final = 78 - 8  # RFC 5322 section 2.1.1, for lines that begin with a tab
 _TOKEN: Final = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+")  # RFC 2045 section 5.1, without "/"
 _ADDRESS: Final = re.compile(r"[!#$%&'*+/0-9=?A-Z^_`a-z{|}~-]+(?:\.[!#$%&'*+/0-9=?A-Z^_`a-z{|}~-]+)*")
@@ -26,16 +27,24 @@ _IN_COMMENT: Final = str.maketrans({"\\": "\\\\", "(": "\\(", ")": "\\)", '"': "
 _PRINTABLE: Final = re.compile(r"[^\x20-\x7e]")
 
 
+def header_fields(report: Report, us: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Authentication-Results and Received-SPF, each with its value, which is folded, without a final line
+    end. `us` is the relay's name in them."""
+    spf, received_spf = _spf_fields(*_facts(report.spf), us)
+    text = value(us) + _BETWEEN + spf
+    for result in report.dkim:
+        text += _BETWEEN + _dkim(result)
+    if not report.dkim:
+        text += _BETWEEN + "dkim=none"
+    others = report.shared.text
+    if others is None:
+        others = report.shared.text = _others(report)
+    return ("Authentication-Results", text + others), ("Received-SPF", received_spf)
+
+
 def authentication_results(report: Report, authserv_id: str) -> str:
     """The value of Authentication-Results, folded, without a final line end."""
-    parts = [value(authserv_id), _spf_fields(*_facts(report.spf), authserv_id)[0]]
-    parts += [_dkim(result) for result in report.dkim] or ["dkim=none"]
-    if report.arc is not None:
-        parts.append(_arc(*_arc_facts(report.arc)))
-    parts += [_dmarc(*_dmarc_facts(result)) for result in report.dmarc]
-    if report.bimi is not None:
-        parts.append(_bimi(*_bimi_facts(report.bimi)))
-    return ";\r\n\t".join(parts)
+    return header_fields(report, authserv_id)[0][1]
 
 
 def received_spf(result: SpfResult, receiver: str) -> str:
@@ -55,7 +64,9 @@ def _value(text: str) -> str:
 
 def quoted(text: str) -> str:
     """A quoted string of at most MAX_VALUE printable ASCII characters; others become "?"."""
-    safe = _PRINTABLE.sub("?", text[:MAX_VALUE])
+    safe = text[:MAX_VALUE]
+    if not (safe.isascii() and safe.isprintable()):
+        safe = _PRINTABLE.sub("?", safe)
     return '"' + safe.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -139,6 +150,15 @@ def _first_of_dkim(
             f"header.a={value(algorithm)}",
         ]
     return _fold(words)
+
+
+def _others(report: Report) -> str:
+    """The parts of ARC, DMARC and BIMI, each with what is before it."""
+    parts = [] if report.arc is None else [_arc(*_arc_facts(report.arc))]
+    parts += [_dmarc(*_dmarc_facts(result)) for result in report.dmarc]
+    if report.bimi is not None:
+        parts.append(_bimi(*_bimi_facts(report.bimi)))
+    return "".join([_BETWEEN + part for part in parts])
 
 
 _arc_facts: Final = attrgetter("verdict", "reason", "instances", "domain", "oldest_pass")

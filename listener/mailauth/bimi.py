@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from listener.mailauth.dkim import tags
-from listener.mailauth.dkim.fields import HeaderBlock
+from listener.mailauth.dkim.fields import HeaderBlock, value_of
 from listener.mailauth.dmarc import Walk
 from listener.mailauth.dns.domains import normal_octets
 from listener.mailauth.dns.resolver import Outcome, Question, Resolver, resolve_one
@@ -85,9 +85,9 @@ async def _lookup(resolver: Resolver, selector: str, domain: str) -> BimiResult 
 def selector_of(block: HeaderBlock) -> str:
     """The selector of BIMI-Selector (section 4.4), else the default."""
     fields = block.by_name.get(b"bimi-selector", ())
-    if len(fields) == 1 and len(fields[0].value) <= MAX_SELECTOR_FIELD:
+    if len(fields) == 1 and len(value := value_of(fields[0])) <= MAX_SELECTOR_FIELD:
         try:
-            found = tags.parse(fields[0].value)
+            found = tags.parse(value)
         except tags.TagError:
             return DEFAULT_SELECTOR
         if found.get(b"v") == b"BIMI1":

@@ -15,31 +15,32 @@ from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from functions.message.headers import head_size
 from listener.mailauth import bimi, conclusions, dmarc, spf
-from listener.mailauth.authors import Authors, authors
+from listener.mailauth.authors import Authors
 from listener.mailauth.conclusions import Conclusions
 from listener.mailauth.dkim.arc import Chain
 from listener.mailauth.dkim.digests import BodyHashes
-from listener.mailauth.dkim.fields import HeaderBlock
-from listener.mailauth.dkim.verify import KeyRules, Signatures
+from listener.mailauth.dkim.verify import KeyRules
 from listener.mailauth.dmarc import Identifiers, Walk
 from listener.mailauth.dns.memo import Memo
 from listener.mailauth.dns.resolver import (
     AnswerMissing,
     Deadline,
     DnsAnswer,
+    Holds,
     KnownAnswers,
     QueryBudget,
     Question,
     Resolver,
     resolve_all,
 )
+from listener.mailauth.header import ReadHeader
 from listener.mailauth.policy import Record
-from listener.mailauth.received import received_chain
 from listener.mailauth.results import (
     ArcResult,
     BimiResult,
     DmarcResult,
     Report,
+    Shared,
     SignatureResult,
     SpfResult,
 )
@@ -78,6 +79,10 @@ class MailSource(Protocol):
     @property
     def size(self) -> int: ...
 
+    @property
+    def crlf(self) -> bool:
+        """True if it is known to have no CR or LF but in CRLFs."""
+
     def chunks(self, size: int = ...) -> Iterator[bytes]: ...
 
     def content(self) -> bytes: ...
@@ -90,6 +95,7 @@ class BytesSource:
     data: bytes
     head: bytes = field(init=False)
     size: int = field(init=False)
+    crlf: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "head", self.data[: head_size(self.data)])
@@ -120,26 +126,7 @@ class Checks:
     """What these checks concluded for the last senders."""
 
 
-class _Header:
-    """The parts of the header that the checks read before they query DNS."""
-
-    def __init__(self, head: bytes, checks: Checks, now: float) -> None:
-        self.block = HeaderBlock(head)
-        self.signatures = Signatures(self.block, checks.keys, now)
-        self.chain = Chain(self.block, checks.keys) if checks.arc else None
-        self.authors = authors(self.block) if checks.dmarc else Authors((), 0, complete=True)
-        self.received = received_chain(self.block)
-        self.keys = len(self.signatures.questions) + (self.chain.keys if self.chain else 0)
-        """The most keys to fetch and to verify with."""
-
-    def body_hashes(self) -> BodyHashes:
-        wanted = self.signatures.body_hashes
-        if self.chain is not None and self.chain.body_hashes:
-            wanted = [*wanted, *self.chain.body_hashes]
-        return BodyHashes(wanted)
-
-
-_Read = tuple[_Header, BodyHashes]
+_Read = tuple[ReadHeader, BodyHashes]
 _Asked = tuple[SpfResult, dict[Question, DnsAnswer], list[Walk]]
 
 
@@ -152,11 +139,17 @@ async def check(
 
 
 def begin(
-    mail: MailSource, sender: Sender, resolver: Resolver, checks: Checks, *, now: float | None = None
+    mail: MailSource,
+    sender: Sender,
+    resolver: Resolver,
+    checks: Checks,
+    *,
+    now: float | None = None,
+    holds: Holds | None = None,
 ) -> Report | Awaitable[Report]:
     """Run all checks on one mail: the report at once if the mail is small, has few signatures, and all
     answers of the DNS are known, as those of busy senders are. `now` is Unix time, for signatures that
-    expire.
+    expire; `holds` says if the resolver knows some answers.
 
     Waits at most `checks.time_limit` seconds for DNS, asks it at most `checks.max_queries` questions, and
     does not block the event loop: a thread reads a large mail. Raises nothing but CancelledError; an error
@@ -167,10 +160,10 @@ def begin(
     try:
         head = mail.head
         if mail.size <= THREAD_SIZE and len(head) <= THREAD_HEAD:
-            header = _Header(head, checks, now)
+            header = ReadHeader(head, checks, now, crlf=mail.crlf)
             read = header, _hash_body(mail, head, header)
             if header.keys <= THREAD_SIGNATURES:
-                return _known(sender, resolver, checks, *read)
+                return _known(sender, resolver, checks, read, holds)
     except AnswerMissing:
         pass  # the DNS has to be asked
     except Exception:  # noqa: BLE001 - a stranger's mail caused the error
@@ -178,34 +171,38 @@ def begin(
     return _begun(mail, sender, resolver, checks, now, read)
 
 
-def _known(sender: Sender, resolver: Resolver, checks: Checks, header: _Header, bodies: BodyHashes) -> Report:
+def _known(sender: Sender, resolver: Resolver, checks: Checks, read: _Read, holds: Holds | None) -> Report:
     """The report of a small mail. Raises AnswerMissing if the DNS has to be asked."""
+    header, bodies = read
     key: conclusions.Key | None = None
     chain, signatures, domains = header.chain, header.signatures, header.authors.domains
     if (chain is None or not chain.keys) and header.authors.complete and len(domains) <= 1:
         answers: dict[Question, DnsAnswer] = {}
+        known_answer = resolver.known
         for question in signatures.questions:
-            answer = resolver.known(question)
+            answer = known_answer(question)
             if answer is None:
                 raise AnswerMissing
             answers[question] = answer
         dkim = signatures.judge(answers, bodies)
         key = conclusions.key_of(sender, domains, bimi.selector_of(header.block), dkim)
-        found = None if key is None else checks.conclusions.get(key, resolver.known)
+        found = None if key is None else checks.conclusions.get(key, known_answer, holds)
         if found is not None:
             return Report(
-                spf=found.spf.of_another(sender.reverse_path, sender.helo, sender.ip),
-                dkim=dkim,
-                signatures=signatures.count,
-                arc=chain.verdict_without_keys if chain else None,
-                dmarc=found.dmarc,
-                bimi=found.bimi,
-                received=header.received,
+                found.spf.of_another(sender.reverse_path, sender.helo, sender.ip),
+                dkim,
+                signatures.count,
+                header.no_chain if chain is None else chain.verdict_without_keys,
+                found.dmarc,
+                found.bimi,
+                header.received,
+                found.shared if chain is None else Shared(),
             )
     known = KnownAnswers(resolver)
     report = _at_once(_conclude(sender, known, checks, header, bodies))
     if key is not None:
-        concluded = conclusions.Conclusion(report.spf, report.dmarc, report.bimi)
+        shared = report.shared if chain is None else Shared()
+        concluded = conclusions.Conclusion(report.spf, report.dmarc, report.bimi, shared)
         conclusions.keep(checks.conclusions, key, known.answers, concluded)
     return report
 
@@ -241,7 +238,7 @@ async def _check_large(
     """A thread hashes the body while the DNS is asked, and does all work on a big header."""
     head = mail.head
     big_head = len(head) > THREAD_HEAD
-    header = await _run(big_head, _Header, head, checks, now)
+    header = await _run(big_head, ReadHeader, head, checks, now, crlf=mail.crlf)
     reading = asyncio.create_task(asyncio.to_thread(_hash_body, mail, head, header))
     try:
         asked = await _ask(sender, resolver, checks, header)
@@ -252,7 +249,7 @@ async def _check_large(
 
 
 async def _conclude(
-    sender: Sender, resolver: Resolver, checks: Checks, header: _Header, bodies: BodyHashes
+    sender: Sender, resolver: Resolver, checks: Checks, header: ReadHeader, bodies: BodyHashes
 ) -> Report:
     return await _judge(resolver, checks, header, bodies, await _ask(sender, resolver, checks, header))
 
@@ -260,7 +257,7 @@ async def _conclude(
 async def _judge(
     resolver: Resolver,
     checks: Checks,
-    header: _Header,
+    header: ReadHeader,
     bodies: BodyHashes,
     asked: _Asked,
     *,
@@ -280,16 +277,19 @@ async def _judge(
         spf=spf_result,
         dkim=dkim,
         signatures=header.signatures.count,
-        arc=await _arc(resolver, header.chain, bodies, big_head=big_head) if header.chain else None,
+        arc=await _arc(resolver, header.chain, bodies, big_head=big_head)
+        if header.chain
+        else header.no_chain,
         dmarc=policies,
         bimi=indicator,
         received=header.received,
     )
 
 
-def _hash_body(mail: MailSource, head: bytes, header: _Header) -> BodyHashes:
-    bodies = header.body_hashes()
-    if bodies:
+def _hash_body(mail: MailSource, head: bytes, header: ReadHeader) -> BodyHashes:
+    wanted = header.body_hashes()
+    bodies = BodyHashes(wanted)
+    if wanted:
         # The empty line belongs to neither header nor body (RFC 5322 section 2.1).
         skip = len(head) + (0 if head.endswith(b"\r\n\r\n") else 2)
         if mail.size <= _CHUNK:
@@ -321,7 +321,7 @@ async def _arc(resolver: Resolver, chain: Chain, bodies: BodyHashes, *, big_head
     return result
 
 
-async def _ask(sender: Sender, resolver: Resolver, checks: Checks, header: _Header) -> _Asked:
+async def _ask(sender: Sender, resolver: Resolver, checks: Checks, header: ReadHeader) -> _Asked:
     """SPF, the keys and the walks of the author domains; concurrent if any of them has to wait."""
     domains = header.authors.domains
     needed = [*header.signatures.questions]

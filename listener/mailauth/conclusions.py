@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from functions.message.domains import MAX_NAME
 from listener.mailauth.dns.memo import Memo
 from listener.mailauth.dns.resolver import DnsAnswer, Question
-from listener.mailauth.results import BimiResult, DmarcResult, SignatureResult, SpfResult
+from listener.mailauth.results import BimiResult, DmarcResult, Shared, SignatureResult, SpfResult
 from listener.mailauth.spf import MAX_LOCAL_PART, Sender
 
 MAX_SIGNATURES: Final = 4
@@ -25,11 +25,13 @@ the author's domain, the selector of BIMI, and the signatures."""
 
 
 class Conclusion(NamedTuple):
-    """The results of SPF, DMARC and BIMI. That of SPF has the sender of an earlier mail."""
+    """The results of SPF, DMARC and BIMI. That of SPF has the sender of an earlier mail. `shared` is that of
+    reports without an ARC chain."""
 
     spf: SpfResult
     dmarc: tuple[DmarcResult, ...]
     bimi: BimiResult | None
+    shared: Shared
 
 
 Conclusions = Memo[Key, Conclusion]
@@ -46,8 +48,9 @@ def key_of(
         claimed = sender.helo
     if len(claimed) > MAX_NAME or len(local) > MAX_LOCAL_PART or len(signatures) > MAX_SIGNATURES:
         return None
-    if any(len(one) > MAX_NAME for one in authors):
-        return None  # a stranger's text, which would stay in memory
+    for author in authors:
+        if len(author) > MAX_NAME:
+            return None  # a stranger's text, which would stay in memory
     found = []
     for one in signatures:
         if one.verdict == "temperror":

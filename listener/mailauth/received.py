@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from listener.mailauth.dkim.fields import HeaderBlock
+from listener.mailauth.dkim.fields import HeaderBlock, unfolded
 
 MAX_HOPS: Final = 25
 MAX_FIELD: Final = 4_096
@@ -32,17 +32,15 @@ _CLAUSES: Final[Mapping[bytes, str]] = {
 def received_chain(block: HeaderBlock) -> tuple[dict[str, str], ...]:
     """One mapping a hop: `from`, `by`, `via`, `with`, `id`, `for`, `date`, and `fromComment` for the
     first comment after `from`, which usually holds the sending address."""
-    return tuple(_hop(field.unfolded[:MAX_FIELD]) for field in block.named(b"received")[:MAX_HOPS])
+    fields = block.by_name.get(b"received", ())
+    return tuple([_hop(unfolded(raw)[:MAX_FIELD]) for raw in fields[:MAX_HOPS]])
 
 
 def _hop(value: bytes) -> dict[str, str]:
     usual = _USUAL.fullmatch(value.decode("latin-1"))
-    return _any_hop(value) if usual is None else _usual_hop(*usual.groups())
-
-
-def _usual_hop(
-    sender: str, comment: str | None, by: str, protocol: str, number: str, recipient: str | None, date: str
-) -> dict[str, str]:
+    if usual is None:
+        return _any_hop(value)
+    sender, comment, by, protocol, number, recipient, date = usual.groups()
     hop = {
         "from": sender[:MAX_VALUE],
         "by": by[:MAX_VALUE],

@@ -5,7 +5,7 @@ They are not frozen, because that doubles the cost of construction; nothing chan
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, ClassVar, Final, Literal
 
@@ -58,9 +58,11 @@ class _Result:
         try:
             return self._json
         except AttributeError:
-            pairs = zip(self._keys, self._values(self), strict=True)
-            found = self._json = {key: value for key, value in pairs if value}
-            return found
+            self._json = self._made()
+            return self._json
+
+    def _made(self) -> dict[str, Any]:
+        return {key: value for key, value in zip(self._keys, self._values(self), strict=True) if value}
 
     def _share_json(self, other: _Result) -> None:
         other._json = self.to_json()
@@ -85,6 +87,8 @@ class SpfResult(_Result):
 
     def of_another(self, reverse_path: str, helo: str, ip: str) -> SpfResult:
         """The same result for another mail, which the JSON does not show."""
+        if reverse_path == self.sender and helo == self.helo and ip == self.ip:
+            return self
         found = SpfResult(
             self.verdict,
             self.domain,
@@ -122,6 +126,10 @@ class SignatureResult(_Result):
         "verdict reason domain selector identity algorithm signature "
         "canonicalization key_bits testing unsigned_octets"
     )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data. No mails share it, so nothing is kept."""
+        return self._made()
 
 
 @dataclass(slots=True)
@@ -187,6 +195,20 @@ class BimiResult(_Result):
     shown: ClassVar[str] = "verdict reason domain selector location evidence"
 
 
+class Shared:
+    """What was made of the results of one report, for all reports with the same results beside the address of
+    the sender, the chain of Received fields, and what differs from signature to signature: the data and the
+    text of ARC, DMARC and BIMI, and the words for the log. Each is None until it is made."""
+
+    __slots__ = ("json", "text", "words")
+
+    def __init__(self) -> None:
+        self.json: dict[str, Any] | None = None
+        self.text: str | None = None
+        self.words: tuple[dict[str, str], dict[str, str]] | None = None
+        """One word for each method, and the domains."""
+
+
 @dataclass(slots=True)
 class Report:
     """All results. `arc`, `dmarc` and `bimi` are None (or empty) when switched off.
@@ -202,6 +224,7 @@ class Report:
     dmarc: tuple[DmarcResult, ...]
     bimi: BimiResult | None
     received: tuple[dict[str, str], ...]
+    shared: Shared = field(default_factory=Shared, compare=False, repr=False)
 
     @property
     def dkim_verdict(self) -> DkimVerdict:
@@ -214,15 +237,23 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the envelope and the CloudEvent's `data.auth`."""
-        found: dict[str, Any] = {
-            "spf": self.spf.to_json(),
-            "dkim": {
-                "result": self.dkim_verdict,
-                "signatures": [result.to_json() for result in self.dkim],
-            },
+        others = self.shared.json
+        if others is None:
+            others = self.shared.json = self._others()
+        dkim: dict[str, Any] = {
+            "result": self.dkim_verdict,
+            "signatures": [result.to_json() for result in self.dkim],
         }
         if len(self.dkim) < self.signatures:
-            found["dkim"]["ignored"] = self.signatures - len(self.dkim)
+            dkim["ignored"] = self.signatures - len(self.dkim)
+        found = {"spf": self.spf.to_json(), "dkim": dkim, **others}
+        if self.received:
+            found["receivedChain"] = list(self.received)
+        return found
+
+    def _others(self) -> dict[str, Any]:
+        """The data of ARC, DMARC and BIMI."""
+        found: dict[str, Any] = {}
         if self.arc is not None:
             found["arc"] = self.arc.to_json()
         if self.dmarc:
@@ -231,6 +262,4 @@ class Report:
                 found["dmarc"] = found["dmarc"] | {"others": [one.to_json() for one in self.dmarc[1:]]}
         if self.bimi is not None:
             found["bimi"] = self.bimi.to_json()
-        if self.received:
-            found["receivedChain"] = list(self.received)
         return found

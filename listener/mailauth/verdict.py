@@ -21,7 +21,6 @@ _REFUSED_POLICIES: Final[dict[Refusal, frozenset[Policy]]] = {
 }
 
 _BY_DMARC: Final = frozenset(_REFUSED_POLICIES)
-_PASS: Final = frozenset({"pass"})
 
 
 def decide(report: Report, refuse: Collection[Refusal]) -> Decision:
@@ -30,8 +29,12 @@ def decide(report: Report, refuse: Collection[Refusal]) -> Decision:
     A certain reason to refuse precedes a reason to wait. A missing DNS answer is a reason to wait only
     if the answer could change the decision (RFC 9989 section 5.3.6).
     """
-    if _BY_DMARC.issuperset(refuse) and {result.verdict for result in report.dmarc} <= _PASS:
-        return ACCEPT
+    if _BY_DMARC.issuperset(refuse):
+        for result in report.dmarc:
+            if result.verdict != "pass":
+                break
+        else:
+            return ACCEPT
     policies = _policies(frozenset(refuse))
     refusal = _dmarc_refusal(report, policies) or _other_refusal(report, refuse)
     if refusal is not None:

@@ -35,10 +35,17 @@ _INSTANCE: Final = re.compile(rb"[1-9][0-9]?")
 _RESULTS_INSTANCE: Final = re.compile(rb"[ \t\r\n]*i[ \t\r\n]*=[ \t\r\n]*([1-9][0-9]?)[ \t\r\n]*;")
 
 
-_NO_CHAIN: Final = ArcResult("none")
+NO_CHAIN: Final = ArcResult("none")
+"""The verdict on a mail without any field of ARC."""
+
 _NAMES: Final = (b"arc-authentication-results", b"arc-message-signature", b"arc-seal")
 
 _T = TypeVar("_T")
+
+
+def has_fields(block: HeaderBlock) -> bool:
+    """True if a mail has fields of ARC, so perhaps a chain."""
+    return not block.by_name.keys().isdisjoint(_NAMES)
 
 
 class _ChainError(Exception):
@@ -66,11 +73,10 @@ class Chain:
         self._rules = rules
         self._sets: list[_Set] = []
         self._error = ""
-        if not block.by_name.keys().isdisjoint(_NAMES):
-            try:
-                self._sets = _read(block)
-            except (_ChainError, SignatureError) as error:
-                self._error = str(error)
+        try:
+            self._sets = _read(block)
+        except (_ChainError, SignatureError) as error:
+            self._error = str(error)
         # Older message signatures only show where the mail was changed. They do not justify hashing
         # the body again, so those with other body hashes are skipped.
         self.body_hashes: Final = [self._sets[-1].message_signature.covers] if self._sets else []
@@ -99,7 +105,7 @@ class Chain:
     @property
     def verdict_without_keys(self) -> ArcResult:
         """The verdict if there is no chain, or none that can be read."""
-        return ArcResult("fail", self._error) if self._error else _NO_CHAIN
+        return ArcResult("fail", self._error) if self._error else NO_CHAIN
 
     def judge_newest(self, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes) -> ArcResult | None:
         """The verdict if the newest set decides it, else None: then the older sets decide."""
@@ -154,7 +160,7 @@ class Chain:
         for each in self._sets:
             digest.update(each.results.relaxed + CRLF + each.message_signature.field.relaxed + CRLF)
             sealed = digest.copy()
-            sealed.update(sealed_form(each.seal.field, relaxed=True))
+            sealed.update(sealed_form(each.seal.field, self._block.relaxed))
             found.append(sealed.digest())
             digest.update(each.seal.field.relaxed + CRLF)
         return found

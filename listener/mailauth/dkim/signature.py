@@ -108,28 +108,26 @@ class Signature:
     @property
     def shown(self) -> str:
         """The first bytes of b=, for header.b."""
-        return tags.unfolded(self.tags[b"b"])[:_SHOWN].decode("ascii", "replace")
+        text = self.tags[b"b"]
+        start = tags.unfolded(text[: 2 * _SHOWN])
+        if len(start) < _SHOWN:
+            start = tags.unfolded(text)
+        return start[:_SHOWN].decode("ascii", "replace")
 
 
 def parse_dkim(field: HeaderField) -> Signature:
     """Read a DKIM-Signature. Raises SignatureError."""
-    found = _tags(field)
-    if found.get(b"v") != b"1":
-        raise SignatureError("neutral", "not version 1")
-    return _read(field, found, "DKIM-Signature")
+    return _read(field, "DKIM-Signature")
 
 
 def parse_arc_message_signature(field: HeaderField) -> Signature:
     """Read an ARC-Message-Signature (RFC 8617 section 4.1.2). Raises SignatureError."""
-    return _read(field, _tags(field), "ARC-Message-Signature")
+    return _read(field, "ARC-Message-Signature")
 
 
 def parse_arc_seal(field: HeaderField) -> Signature:
     """Read an ARC-Seal (RFC 8617 section 4.1.3). Raises SignatureError."""
-    found = _tags(field)
-    if b"h" in found or b"bh" in found:
-        raise SignatureError("neutral", "h= or bh= in a seal")
-    return _read(field, found, "ARC-Seal")
+    return _read(field, "ARC-Seal")
 
 
 def check_time(signature: Signature, now: float) -> None:
@@ -138,15 +136,6 @@ def check_time(signature: Signature, now: float) -> None:
         raise SignatureError("fail", "signature expired")
     if signature.signed_at is not None and signature.signed_at > now + MAX_CLOCK_SKEW:
         raise SignatureError("policy", "signed in the future")
-
-
-def _tags(field: HeaderField) -> dict[bytes, bytes]:
-    if len(field.value) > MAX_LENGTH:
-        raise SignatureError("policy", "signature field too long")
-    try:
-        return tags.parse(field.value)
-    except tags.TagError as error:
-        raise SignatureError("neutral", str(error)) from error
 
 
 _Kind = Literal["DKIM-Signature", "ARC-Message-Signature", "ARC-Seal"]
@@ -160,13 +149,25 @@ _Words = tuple[bytes, bytes, bytes, bytes | None, bytes | None, bytes | None, by
 """The values of a=, d=, s=, c=, h=, i= and q=."""
 
 
-def _read(field: HeaderField, found: dict[bytes, bytes], kind: _Kind) -> Signature:
+def _read(field: HeaderField, kind: _Kind) -> Signature:
+    size = len(field.value)
+    if size > MAX_LENGTH:
+        raise SignatureError("policy", "signature field too long")
+    try:
+        found = tags.parse(field.value)
+    except tags.TagError as error:
+        raise SignatureError("neutral", str(error)) from error
+    if kind == "DKIM-Signature":
+        if found.get(b"v") != b"1":
+            raise SignatureError("neutral", "not version 1")
+    elif kind == "ARC-Seal" and (b"h" in found or b"bh" in found):
+        raise SignatureError("neutral", "h= or bh= in a seal")
     for tag in _REQUIRED[kind]:
         if tag not in found:
             raise SignatureError("neutral", f"no {tag.decode()}=")
     get = found.get
     words = (found[b"a"], found[b"d"], found[b"s"], get(b"c"), get(b"h"), get(b"i"), get(b"q"))
-    terms_of = _terms if len(field.value) <= _KEPT else _terms.__wrapped__
+    terms_of = _terms if size <= _KEPT else _terms.__wrapped__
     terms, late, fault = terms_of(kind, words)
     if fault and not late:
         raise SignatureError("neutral", fault)

@@ -9,7 +9,7 @@ from typing import Final
 
 from listener.mailauth.dkim import keys
 from listener.mailauth.dkim.digests import BodyHashes, header_digest
-from listener.mailauth.dkim.fields import HeaderBlock, HeaderField
+from listener.mailauth.dkim.fields import HeaderBlock, HeaderField, value_of
 from listener.mailauth.dkim.signature import BodyHash, Signature, SignatureError, check_time, parse_dkim
 from listener.mailauth.dns.resolver import DnsAnswer, Outcome, Question
 from listener.mailauth.results import DkimVerdict, SignatureResult
@@ -20,6 +20,8 @@ MAX_SIGNATURES: Final = 10
 MAX_KEY_RECORDS: Final = 4
 """Most key records to try at one name. RFC 6376 section 3.6.2.2 leaves several records undefined, but
 they exist."""
+
+_NAME: Final = b"dkim-signature"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +38,20 @@ class KeyRules:
 class Signatures:
     """The DKIM signatures of one mail: parse the header, ask it for keys, then for the verdicts."""
 
+    __slots__ = ("_block", "_items", "_judged", "_rules", "body_hashes", "count", "questions")
+
     def __init__(self, block: HeaderBlock, rules: KeyRules, now: float) -> None:
         self._block = block
         self._rules = rules
-        fields = block.by_name.get(b"dkim-signature", ())
+        fields = block.by_name.get(_NAME, ())
         self.count: Final = len(fields)
         self._items: list[Signature | SignatureResult] = []
         self.questions: Final[list[Question]] = []
         """The keys needed."""
         self.body_hashes: Final[list[BodyHash]] = []
         """The hashes of the body needed."""
-        for field in fields[:MAX_SIGNATURES]:
-            item = self._read(field, now)
+        for raw in fields[:MAX_SIGNATURES]:
+            item = self._read(HeaderField(_NAME, raw, value_of(raw)), now)
             self._items.append(item)
             if isinstance(item, Signature):
                 self.questions.append(item.terms.question)
@@ -70,7 +74,7 @@ class Signatures:
     def judge(self, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes) -> tuple[SignatureResult, ...]:
         """All verdicts, topmost signature first. With the same answers again they are those of the first
         time."""
-        used = [answers[question] for question in self.questions]
+        used = list(map(answers.__getitem__, self.questions))
         if self._judged is not None and all(map(is_, used, self._judged[0])):
             return self._judged[1]
         found: list[SignatureResult] = []
@@ -83,13 +87,14 @@ class Signatures:
         return self._judged[1]
 
     def _judge(self, signature: Signature, answer: DnsAnswer, bodies: BodyHashes) -> SignatureResult:
-        if answer.failed:
-            return _result("temperror", f"key not fetched: {answer.reason}", signature)
         if answer.outcome is not Outcome.FOUND:
+            if answer.failed:
+                return _result("temperror", f"key not fetched: {answer.reason}", signature)
             return _result("permerror", "no key", signature)
         result: SignatureResult | None = None
-        for record in answer.texts[:MAX_KEY_RECORDS]:
+        for record in answer.records[:MAX_KEY_RECORDS]:
             key: keys.PublicKey | None = None
+            assert isinstance(record, bytes)  # the question is for TXT
             try:
                 key = keys.parse(record)
                 verify(self._block, signature, key, bodies, self._rules)
@@ -148,15 +153,15 @@ def _result(
         return SignatureResult(verdict, reason)
     terms = signature.terms
     return SignatureResult(
-        verdict=verdict,
-        reason=reason,
-        domain=terms.domain,
-        selector=terms.selector,
-        identity=terms.identity,
-        algorithm=terms.algorithm,
-        signature=signature.shown,
-        canonicalization=terms.canonicalization,
-        key_bits=key.bits if key else 0,
-        testing=key.testing if key else False,
-        unsigned_octets=unsigned_octets,
+        verdict,
+        reason,
+        terms.domain,
+        terms.selector,
+        terms.identity,
+        terms.algorithm,
+        signature.shown,
+        terms.canonicalization,
+        0 if key is None else key.bits,
+        key is not None and key.testing,
+        unsigned_octets,
     )

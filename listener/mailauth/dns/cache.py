@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Final
 
 from listener.mailauth.dns.resolver import DnsAnswer, Outcome, Question
@@ -53,6 +54,16 @@ class Cache:
             return None
         self._entries.move_to_end(question)
         return entry[2]
+
+    def holds(self, answers: Iterable[tuple[Question, DnsAnswer]]) -> bool:
+        """True while `get` returns each of these answers, the same object: quicker than as many calls."""
+        entries, now = self._entries, time.monotonic()
+        for question, answer in answers:
+            entry = entries.get(question)
+            if entry is None or entry[2] is not answer or entry[0] <= now:
+                return False
+            entries.move_to_end(question)
+        return True
 
     def put(self, question: Question, answer: DnsAnswer, now: float | None = None) -> None:
         """Keep an answer, unless its TTL is 0 or it is too large."""

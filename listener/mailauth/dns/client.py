@@ -24,6 +24,7 @@ from listener.mailauth.dns.places import QueryPlaces
 from listener.mailauth.dns.resolver import (
     MAX_RECORDS,
     DnsAnswer,
+    Holds,
     Outcome,
     Question,
     Record,
@@ -78,6 +79,8 @@ class DnsResolver:
         self.cache = Cache()
         self.known: Callable[[Question], DnsAnswer | None] = self.cache.get
         """The cached answer, without another call: every question of every mail begins with it."""
+        self.holds: Holds = self.cache.holds
+        """True while all these answers are cached."""
 
     def for_client(self, address: str) -> Resolver:
         """The same resolver for the mail of one client, which gets only a share of the places."""

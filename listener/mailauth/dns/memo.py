@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from listener.mailauth.dns.cache import cost
-from listener.mailauth.dns.resolver import DnsAnswer, Question
+from listener.mailauth.dns.resolver import DnsAnswer, Holds, Question
 
 MAX_ENTRIES: Final = 1_024
 
@@ -39,14 +39,21 @@ class Memo(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: K, known: Callable[[Question], DnsAnswer | None]) -> V | None:
-        """The value of a key while all its answers are `known`, else None."""
+    def get(
+        self, key: K, known: Callable[[Question], DnsAnswer | None], holds: Holds | None = None
+    ) -> V | None:
+        """The value of a key while all its answers are `known`, else None. `holds` says that of all at once,
+        where the source of answers can."""
         entry = self._entries.get(key)
         if entry is None:
             return None
-        for question, answer in entry.answers:
-            if known(question) is not answer:
+        if holds is not None:
+            if not holds(entry.answers):
                 return None
+        else:
+            for question, answer in entry.answers:
+                if known(question) is not answer:
+                    return None
         self._entries.move_to_end(key)
         return entry.value
 

@@ -82,8 +82,15 @@ class Resolver(Protocol):
         """The answer. Raises nothing but CancelledError."""
 
 
+Holds = Callable[[Iterable[tuple[Question, DnsAnswer]]], bool]
+"""True if every one of these answers is the known one, the same object."""
+
+
 class SharedDns(Protocol):
     """A resolver that several clients share."""
+
+    @property
+    def holds(self) -> Holds: ...
 
     def for_client(self, address: str) -> Resolver:
         """The resolver for the mail of the client at an IP address."""

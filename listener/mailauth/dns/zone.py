@@ -9,7 +9,7 @@ values are `[preference, host]`.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from listener.mailauth.dns.resolver import (
@@ -40,6 +40,10 @@ class MemoryResolver:
     def for_client(self, address: str) -> MemoryResolver:
         """Itself, because no answer has to wait."""
         return self
+
+    def holds(self, answers: Iterable[tuple[Question, DnsAnswer]]) -> bool:
+        """True if it gives each of these answers, the same object."""
+        return all(self.known(question) is answer for question, answer in answers)
 
     def known(self, question: Question) -> DnsAnswer | None:
         self.asked += 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from listener.api.decision import ABSTAIN, ACCEPT, DEFER, REFUSE, Phase, Reply
+from listener.api.decision import ABSTAIN, ACCEPT, DEFER, REFUSE, Decision, Phase, Reply
 from listener.api.session import Transaction
 from listener.flows.flow import Flow, Flows
 from tests.support.scripted import Dialogue, Scripted, a_session, value
@@ -250,6 +250,46 @@ async def test_one_filter_alone_decides_as_one_of_several(
     assert await talk.rcpt(X) == 250
     reply = (await talk.data()).reply
     assert (250 if reply is None else reply.code) == code
+
+
+NOTED = {"headers": (("X-Found", "it"),), "results": {"spf": {"result": "pass"}}}
+
+
+@pytest.mark.parametrize("first", [ACCEPT, ABSTAIN, REFUSE, DEFER])
+@pytest.mark.parametrize("operator", ["AND", "OR"])
+@pytest.mark.parametrize("partial", [False, True])
+async def test_an_answer_that_means_all_recipients_is_settled_as_one_of_several(
+    first: Any, operator: Any, partial: bool
+) -> None:
+    words = Reply(550, "5.7.1", "no")
+    answers = [
+        Decision(verdict, reply, recipients=recipients, **more)
+        for verdict in ("accept", "abstain", "refuse", "defer")
+        for reply in (None, words)
+        for recipients in (None, frozenset({X}), frozenset({Y}), frozenset({X, Y}))
+        for more in ({}, NOTED)
+    ]
+    for answer in answers:
+        found = []
+        for measured in (False, True):
+            one = Scripted("one", rcpt=first)
+            flows = [
+                Flow("in", (one, Scripted("two", data=lambda *_, answer=answer: answer)), operator),
+                Flow("other", (Scripted("three", rcpt=lambda _s, _t, to: ACCEPT if to == X else REFUSE),)),
+                Flow("all", (Scripted("four", mail=ACCEPT),)),
+            ]
+            for shown in (flows[:1], flows[:2], flows[::2], flows):
+                rules: dict[str, Any] = {"on_answer": lambda *_: None} if measured else {}
+                talk = Dialogue(Flows(shown, auth_optional=True, partial_accept=partial, **rules))
+                await talk.connect()
+                for _ in range(2):
+                    await talk.mail()
+                    await talk.rcpt(X)
+                    await talk.rcpt(Y)
+                    if talk.transaction.recipients:
+                        found.append((measured, await talk.data()))
+        half = len(found) // 2
+        assert [outcome for _, outcome in found[:half]] == [outcome for _, outcome in found[half:]], answer
 
 
 # -- the end of a mail ---------------------------------------------------------------------------

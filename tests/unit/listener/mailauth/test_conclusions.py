@@ -139,6 +139,25 @@ def test_a_record_that_changed_is_seen() -> None:
     )
 
 
+def test_a_source_that_says_of_all_answers_if_it_holds_them_is_asked_so() -> None:
+    checks, resolver = Checks(), MemoryResolver(ZONE)
+    first = found(SIGNED, ANN, resolver, checks)
+    asked = []
+
+    def holds(answers: Any) -> bool:
+        asked.append({question.name for question, _ in answers})
+        return len(asked) == 1
+
+    again = begin(BytesSource(SIGNED), ANN, resolver, checks, now=NOW, holds=holds)
+    anew = begin(BytesSource(SIGNED), ANN, resolver, checks, now=NOW, holds=holds)
+    assert again == anew == first
+    assert isinstance(again, Report)
+    assert isinstance(anew, Report)
+    assert again.dmarc is first.dmarc
+    assert anew.dmarc is not first.dmarc
+    assert asked[0] >= {"example.com", "_dmarc.example.com", "default._bimi.example.com"}
+
+
 @pytest.mark.parametrize("name", ["example.com", "_dmarc.example.com", "default._bimi.example.com"])
 def test_an_answer_whose_time_is_over_is_asked_for_again(name: str) -> None:
     checks, resolver = Checks(), MemoryResolver(ZONE)

@@ -9,9 +9,10 @@ from dkim.canonicalization import CanonicalizationPolicy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.message.canon import Algorithm, BodyCanon, is_canonical, relaxed_value
-from listener.mailauth.dkim.digests import BodyHashes, without_signature
-from listener.mailauth.dkim.signature import BodyHash
+from functions.message.canon import Algorithm, BodyCanon, is_canonical, relaxed_usual, relaxed_value
+from listener.mailauth.dkim.digests import BodyHashes, header_digest, without_signature
+from listener.mailauth.dkim.fields import HeaderBlock
+from listener.mailauth.dkim.signature import BodyHash, parse_dkim
 
 
 class Kept(bytearray):
@@ -157,3 +158,37 @@ def test_a_canonical_body_is_its_own_canonical_form(body: bytes) -> None:
         if is_canonical(body, algorithm):  # type: ignore[arg-type]
             assert canonical(algorithm, body) == body  # type: ignore[arg-type]
     assert is_canonical(b"ab c\r\n\r\nd\r\n", "relaxed")
+
+
+_TEXT = st.lists(st.sampled_from([b"ab", b"c", b" ", b"  ", b"\t", b"\r\n ", b"\r\n\t"]), max_size=12).map(
+    b"".join
+)
+
+
+@given(_TEXT)
+def test_the_fast_form_of_a_value_is_the_relaxed_one(value: bytes) -> None:
+    assert relaxed_usual(value) == relaxed_value(value)
+
+
+@given(
+    st.lists(st.one_of(_TEXT, st.sampled_from([b"a\v", b"\fb", b" \v \f "])), min_size=4, max_size=4),
+    st.sampled_from(["relaxed/relaxed", "simple/simple"]),
+    st.sampled_from(
+        ["from:to:subject", "from:from:x-none:to:to:dkim-signature", "subject:from:dkim-signature"]
+    ),
+)
+def test_the_digest_of_a_header_is_the_same_whatever_is_known_of_its_line_ends(
+    values: list[bytes], canon: str, signed: str
+) -> None:
+    tags = (
+        f" v=1; a=rsa-sha256; c={canon}; d=example.com;\r\n\ts=sel;  h={signed}; bh=YWJj; b=YW\r\n\tJj ; t=1"
+    )
+    head = b"DKIM-Signature:" + tags.encode() + b"\r\n"
+    for name, value in zip((b"From", b"to ", b"SUBJECT", b"From"), values, strict=True):
+        head += name + b":" + value + b"\r\n"
+    head += b"dkim-signature: v=1\r\n"
+    blocks = [HeaderBlock(head, crlf=crlf) for crlf in (False, True)]
+    assert blocks[1].usual == (b"\v" not in head and b"\f" not in head)
+    assert not blocks[0].usual
+    digests = {header_digest(block, parse_dkim(block.named(b"dkim-signature")[0])) for block in blocks}
+    assert len(digests) == 1

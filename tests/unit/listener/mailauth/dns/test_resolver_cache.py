@@ -52,6 +52,26 @@ def test_nothing_is_kept_for_long() -> None:
         assert cache.get(question(number), now=kept) is None
 
 
+def test_it_holds_answers_while_it_returns_each_of_them() -> None:
+    cache = Cache(entries=3)
+    answers = [(question(number), found(60)) for number in range(3)]
+    for asked, answer in answers:
+        cache.put(asked, answer)
+    assert cache.holds(answers)
+    assert cache.holds([])
+    assert not cache.holds([(question(0), found(60))])  # equal, but of another time
+    assert not cache.holds([*answers, (question(9), found(60))])
+    assert cache.holds(answers[:1])  # which is now the last used
+    cache.put(question(3), found(60))
+    assert cache.holds(answers[:1])
+    assert not cache.holds(answers[1:2])
+    late, early = time.monotonic() - 61, time.monotonic() - 59
+    cache.put(question(3), answers[1][1], now=early)
+    assert cache.holds([(question(3), answers[1][1])])
+    cache.put(question(3), answers[1][1], now=late)
+    assert not cache.holds([(question(3), answers[1][1])])
+
+
 def test_what_is_not_kept() -> None:
     cache = Cache(octets=160_000)
     cache.put(question(1), found(0), now=0)
