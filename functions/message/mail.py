@@ -232,10 +232,10 @@ class Mail:
         there are none. They include Authentication-Results (docs/mail-auth.md). An empty line follows
         them if the stored mail has no header, because a reader would otherwise take its body for
         one."""
-        notes = self.envelope.notes.get(flow)
-        if notes is None or not notes.headers:
+        notes = self.envelope.notes
+        if not notes or (found := notes.get(flow)) is None or not found.headers:
             return b""
-        fields = "".join([f"{name}: {value}\r\n" for name, value in notes.headers]).encode()
+        fields = "".join([f"{name}: {value}\r\n" for name, value in found.headers]).encode()
         content = self.content
         if isinstance(content, BytesContent):
             start = content.data[:_FIRST_LINE]

@@ -18,6 +18,8 @@ from listener.intake.received_field import received_field
 MAX_RECEIVED: Final = 100
 """Received fields that make a loop (RFC 5321 section 6.3 asks for at least 100)."""
 
+MAILBOX_STARTS: Final = b"From ", b">From "
+
 MAILBOX_FIELD: Final = b"X-Mailbox-Line: "
 """Turns the line that a mailbox file puts before a mail into a field, as Postfix does."""
 
@@ -53,6 +55,7 @@ class Intake:
     def capture(self, session: Session, transaction: Transaction, *, crlf: bool = False) -> Capture:
         """Start to capture one mail. `crlf` says that the lines that come end in CRLF, and hold no other CR
         or LF."""
+        transaction.transmission = session.transmission(smtputf8=transaction.smtputf8)
         return Capture(
             self._folder,
             transaction.id,
@@ -63,8 +66,10 @@ class Intake:
             crlf=crlf,
         )
 
-    def _stamp(self, session: Session, transaction: Transaction, head: bytes, rest: bytes) -> bytes:
-        fields = self._edits.added(head)
+    def _stamp(
+        self, session: Session, transaction: Transaction, head: bytes, rest: bytes
+    ) -> tuple[bytes, bytes]:
+        fields, kept = self._edits.applied(head)
         if self._received:
             recipients = transaction.recipients
             fields += received_field(
@@ -72,14 +77,13 @@ class Intake:
                 ip=session.ip,
                 name=session.name,
                 by=self._hostname,
-                transmission=session.transmission(smtputf8=transaction.smtputf8),
+                transmission=transaction.transmission,
                 mail_id=transaction.id,
                 received=time.time_ns() // 1_000_000,
                 tls=session.tls,
                 recipient=recipients[0] if len(recipients) == 1 else None,
             )
-        kept = self._edits.kept(head)
-        if is_mailbox_line(kept):
+        if kept.startswith(MAILBOX_STARTS) and is_mailbox_line(kept):
             # In the middle of a header the line is not a field, and for some readers the body
             # begins there.
             kept = MAILBOX_FIELD + kept
@@ -87,8 +91,8 @@ class Intake:
             # Nothing above it, because a first line that looks folded would join the envelope's
             # field.
             folded = not head and rest[:1] in (b" ", b"\t")
-            return b"\r\n" if folded else kept
-        return fields + kept if head else fields + separator(head, rest) + kept
+            return b"", b"\r\n" if folded else kept
+        return fields if head else fields + separator(head, rest), kept
 
     def envelope(
         self,
@@ -117,7 +121,7 @@ class Intake:
                 "listener": session.listener,
                 "tls": session.tls,
                 "user": session.user,
-                "transmission": session.transmission(smtputf8=transaction.smtputf8),
+                "transmission": transaction.transmission,
                 "forwarded": transaction.forwarded,
                 "notes": notes,
                 "size": size,
