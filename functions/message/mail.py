@@ -232,10 +232,10 @@ class Mail:
         there are none. They include Authentication-Results (docs/mail-auth.md). An empty line follows
         them if the stored mail has no header, because a reader would otherwise take its body for
         one."""
-        notes = self.envelope.notes
-        if not notes or (found := notes.get(flow)) is None or not found.headers:
+        notes = self.envelope.notes.get(flow)
+        if notes is None or not notes.headers:
             return b""
-        fields = "".join([f"{name}: {value}\r\n" for name, value in found.headers]).encode()
+        fields = "".join([f"{name}: {value}\r\n" for name, value in notes.headers]).encode()
         content = self.content
         if isinstance(content, BytesContent):
             start = content.data[:_FIRST_LINE]
@@ -255,7 +255,7 @@ class Mail:
 
     def raw(self, flow: str) -> bytes:
         """The mail that one flow's outputs store or send, whole."""
-        fields = self.flow_fields(flow)
+        fields = self.flow_fields(flow) if self.envelope.notes else b""
         return fields + self.content.read() if fields else self.content.read()
 
     @cached_property

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from functions.message.envelope import SCHEMA, Envelope, FlowNotes, Recipient, Refused
 from functions.message.headers import HeaderEdits, is_mailbox_line, separator
@@ -50,7 +50,9 @@ class Intake:
         self._received = received
         self._max_size = max_size
         self._max_header = max_header
-        self._config_digest = config_digest
+        # In the order of the fields, because that is the order in JSON.
+        self._values: dict[str, Any] = dict.fromkeys(Envelope.model_fields)
+        self._values.update(schema_=SCHEMA, config=config_digest, replay=0)
 
     def capture(self, session: Session, transaction: Transaction, *, crlf: bool = False) -> Capture:
         """Start to capture one mail. `crlf` says that the lines that come end in CRLF, and hold no other CR
@@ -106,28 +108,23 @@ class Intake:
         sha256: str,
     ) -> Envelope:
         """The envelope of a mail whose content is known. Its received time is now."""
-        return Envelope.made(
-            {
-                "schema_": SCHEMA,
-                "id": transaction.id,
-                "session": session.id,
-                "received": time.time_ns() // 1_000_000,
-                "reverse_path": transaction.reverse_path,
-                "parameters": transaction.parameters,
-                "recipients": recipients,
-                "helo": session.helo,
-                "client": session.client,
-                "server": session.server,
-                "listener": session.listener,
-                "tls": session.tls,
-                "user": session.user,
-                "transmission": transaction.transmission,
-                "forwarded": transaction.forwarded,
-                "notes": notes,
-                "size": size,
-                "sha256": sha256,
-                "config": self._config_digest,
-                "replay": 0,
-                "refused": refused,
-            }
-        )
+        values = self._values.copy()  # half the time of making a dict of so many keys
+        values["id"] = transaction.id
+        values["session"] = session.id
+        values["received"] = time.time_ns() // 1_000_000
+        values["reverse_path"] = transaction.reverse_path
+        values["parameters"] = transaction.parameters
+        values["recipients"] = recipients
+        values["helo"] = session.helo
+        values["client"] = session.client
+        values["server"] = session.server
+        values["listener"] = session.listener
+        values["tls"] = session.tls
+        values["user"] = session.user
+        values["transmission"] = transaction.transmission
+        values["forwarded"] = transaction.forwarded
+        values["notes"] = notes
+        values["size"] = size
+        values["sha256"] = sha256
+        values["refused"] = refused
+        return Envelope.made(values)
