@@ -73,6 +73,9 @@ class LocalDelivery:
         self._flusher: Flusher | None = None
         self._trials = Trials()
         self._attempts = Attempts(delivery, receipts, self._trials, settings, self._observer)
+        self.unspooled: Callable[[Envelope, Content], FirstTry | None] = self._attempts.unspooled
+        """Delivers a mail at once, without the spool, if its outputs allow that. With outcomes it must be
+        submitted, and these with it."""
         self._runs = Runs(part, delivery, self._attempts.attempt, self._commits.put, settings)
         self._bodies = Bodies(part, self._commits, self._observer, self._answer)
         self._schedule = Schedule(self._start_due)
@@ -126,11 +129,6 @@ class LocalDelivery:
         fault = Permanent(reason, enhanced="5.3.0")
         tasks = [one for one in self._delivery.tasks(mail.envelope) if one.key not in settled]
         return [dead_record(mail, Outcome(one, State.DEAD, fault), 0, time.time()) for one in tasks]
-
-    def unspooled(self, envelope: Envelope, content: Content) -> FirstTry | None:
-        """Deliver a mail at once, without the spool, if its outputs allow that (`Attempts.unspooled`). With
-        outcomes it must be submitted, and these with it."""
-        return self._attempts.unspooled(envelope, content)
 
     def submit(self, item: Item) -> None:
         """Store and deliver one mail; `item.answered` is called once, in the event loop."""

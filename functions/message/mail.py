@@ -255,7 +255,7 @@ class Mail:
 
     def raw(self, flow: str) -> bytes:
         """The mail that one flow's outputs store or send, whole."""
-        fields = self.flow_fields(flow)
+        fields = self.flow_fields(flow) if self.envelope.notes else b""
         return fields + self.content.read() if fields else self.content.read()
 
     @cached_property

@@ -147,6 +147,8 @@ class Transaction:
     parameters: tuple[str, ...] = ()
     recipients: list[str] = field(default_factory=list)
     recipient_parameters: list[tuple[str, ...]] = field(default_factory=list)
+    transmission: str = ""
+    """The transmission type (`Session.transmission`), once the mail's content is to come."""
     forwarded: dict[str, str] | None = None
     """The origin of the mail that XFORWARD stated, by attribute in lower case."""
     refused: RefusedRecipients | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from functions.message.addresses import in_ascii
@@ -73,6 +74,7 @@ class Acceptor:
         self.loop = loop
         self.measures = observer is not NULL
         self._spool = spool
+        self._hashes = spool.hashes
         self._log_addresses = log_addresses
         self._ascii_only = ascii_only
         self._only: frozenset[str] | None = None
@@ -96,15 +98,13 @@ class Acceptor:
     ) -> ReceivedMail | tuple[Reply, ...]:
         """The last byte of a mail arrived; `began` is the loop's time of DATA's 354. Returns the mail,
         for the flows to decide about, or the replies if it cannot be accepted."""
-        self.observer.bytes_received(capture.size)
         ended = 0.0
         if self.measures:
+            self.observer.bytes_received(capture.size)
             ended = self.loop.time()
             self.observer.stage("receive", max(0.0, ended - began))
         if capture.failure is None:
-            content, sha256 = capture.finish(
-                hashed=self._spool.hashes
-            )  # may find that the header is too large
+            content, sha256 = capture.finish(hashed=self._hashes)  # may find that the header is too large
             if count_received(capture.head) >= MAX_RECEIVED:
                 capture.fail(LOOP)
             if capture.failure is None:
@@ -142,20 +142,30 @@ class Acceptor:
             mail.capture.discard()
             answered(self._refuse(session, transaction, RECONFIGURED))
             return
+        stored = partial(self._stored, mail, outcome, names, decided, answered)
+        self._spool.store(envelope, mail.content, stored)
 
-        def stored(reply: Reply, files: Sequence[str] = ()) -> None:
-            if self.measures:
-                now = self.loop.time()
-                self.observer.stage("spool", now - decided)
-                self.observer.stage("reply", now - mail.ended)
-            self._log_stored(mail, names, reply, files)
+    def _stored(
+        self,
+        mail: ReceivedMail,
+        outcome: DataOutcome,
+        flows: tuple[str, ...],
+        decided: float,
+        answered: Answered,
+        reply: Reply,
+        files: Sequence[str] = (),
+    ) -> None:
+        """The spool has the reply for a mail of these flows."""
+        if self.measures:
+            now = self.loop.time()
+            self.observer.stage("spool", now - decided)
+            self.observer.stage("reply", now - mail.ended)
             if reply.code < 300:
-                self.observer.mail_accepted(names)
+                self.observer.mail_accepted(flows)
             else:
                 self.observer.mail_deferred()
-            answered(_for_each(outcome, reply) if session.lmtp else (reply,))
-
-        self._spool.store(envelope, mail.content, stored)
+        self._log_stored(mail, flows, reply, files)
+        answered(_for_each(outcome, reply) if mail.session.lmtp else (reply,))
 
     def _refused(self, mail: ReceivedMail, outcome: DataOutcome) -> tuple[Reply, ...]:
         if not mail.session.lmtp:

@@ -27,8 +27,9 @@ TOO_BIG: Final = Reply(552, "5.3.4", "Message exceeds the size limit")
 HEADER_TOO_BIG: Final = Reply(552, "5.3.4", "The message header is too large")
 NO_SPACE: Final = Reply(452, "4.3.1", "Insufficient system storage")
 
-Stamp = Callable[[bytes, bytes], bytes]
-"""Maps the received header block and (the start of) the rest to the header to store."""
+Stamp = Callable[[bytes, bytes], tuple[bytes, bytes]]
+"""Maps the received header block and (the start of) the rest to the header to store: what comes on top, and
+below it what stays of the received one."""
 
 
 class _HeadThenFile(BytesIO):
@@ -168,15 +169,15 @@ class Capture(ArrivingMail):
         if size > self._max_header:
             self.fail(HEADER_TOO_BIG)
             return b""
-        head, body = data[:size], data[size:]
-        if self._parked is not None or not self._captures.keep(self, 2 * len(data)):
-            self._write_file(head, body)
+        head = data[:size]
+        top, kept = self._stamp(head, data[size : size + 2])
+        stored = len(top) + len(kept) + len(data) - size
+        if self._parked is not None or not self._captures.keep(self, 2 * len(data), stored):
+            self._write_file(head, top + kept, data[size:])
             return None
         self._head = head
         self._pieces = [data]
-        stored = self._stamp(head, body) + body
-        self._captures.hold(self, len(stored))
-        return stored
+        return top + data if kept is head else top + kept + data[size:]
 
     def _gathered(self) -> bytes:
         """All received bytes, while there is no file of the stored mail."""
@@ -198,10 +199,12 @@ class Capture(ArrivingMail):
         if len(head) > self._max_header:
             self.fail(HEADER_TOO_BIG)
         else:
-            self._write_file(head, body)
+            top, kept = self._stamp(head, body)
+            self._write_file(head, top + kept, body)
 
-    def _write_file(self, head: bytes, body: bytes) -> None:
-        """Begin the file of the stored mail with the bytes received so far."""
+    def _write_file(self, head: bytes, stamped: bytes, body: bytes) -> None:
+        """Begin the file of the stored mail with the bytes received so far: the header, in its stored form
+        `stamped`, and the start of the body."""
         self._pieces = []
         self._drop_parked()
         self._head = head
@@ -214,7 +217,6 @@ class Capture(ArrivingMail):
             return
         self._path = path
         self._digest = hashlib.sha256()
-        stamped = self._stamp(head, body)
         self._stored_head = len(stamped)
         self._write(stamped)
         if self.failure is None:

@@ -130,13 +130,14 @@ class Captures:
         self._kept -= capture.kept
         capture.memory = capture.space = capture.kept = 0
 
-    def keep(self, capture: ArrivingMail, count: int) -> bool:
-        """True if so many bytes of a complete mail may stay in memory until it is answered. Complete mails
-        get half of the memory, because arriving mails need the rest."""
+    def keep(self, capture: ArrivingMail, count: int, more: int) -> bool:
+        """True if so many bytes of a complete mail may stay in memory until it is answered; `more` are held
+        from now on. Complete mails get half of the memory, because arriving mails need the rest."""
         if self._kept + count > self.max_memory // 2:
             return False
         capture.kept = count
         self._kept += count
+        self.hold(capture, more)
         return True
 
     def hold(self, capture: ArrivingMail, count: int) -> None:

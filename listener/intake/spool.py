@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -41,7 +42,7 @@ class Spool(Protocol):
 
     @property
     def hashes(self) -> bool:
-        """True if every mail must come with its hash."""
+        """True if every mail must come with its hash. It does not change."""
 
     def store(self, envelope: Envelope, content: Content, answered: Answered) -> None:
         """Make a mail durable, then call `answered` once with the reply for its client: 250 when it is
@@ -92,14 +93,10 @@ class LocalSpool:
                 discard(content)
             answered(Reply(250, "2.0.0", f"OK queued as {envelope.id}"), tried.files)
             return
-
-        def tell(answer: SpoolReply) -> None:
-            answered(Reply(*answer), answer.files)
-
         if content.path is None and not envelope.sha256:
             envelope = envelope.hashed(hashlib.sha256(content.read()).hexdigest())
         outcomes = () if tried is None else tried.outcomes
-        self.delivery.submit(Item(envelope, content, tell, tried=outcomes))
+        self.delivery.submit(Item(envelope, content, partial(_tell, answered), tried=outcomes))
 
     def tick(self) -> None:
         self.delivery.tick()
@@ -125,3 +122,7 @@ class LocalSpool:
 
     async def stop(self, timeout: float) -> None:
         await self.delivery.stop(timeout)
+
+
+def _tell(answered: Answered, answer: SpoolReply) -> None:
+    answered(Reply(*answer), answer.files)

@@ -91,7 +91,8 @@ class LineHandler(logging.Handler):
         size, at = 0, 0.0
         for record in held:
             try:
-                line = encode(self.formatter.line(*record))  # type: ignore[union-attr]  # `hold` asks for it
+                text = self.formatter.line(*record) + "\n"  # type: ignore[union-attr]  # `hold` asks for it
+                line = text.encode("utf-8", "backslashreplace")
             except Exception as error:  # noqa: BLE001 - an unwritable record must not stop a mail
                 self._tell_unwritable(record[1], error)
                 continue

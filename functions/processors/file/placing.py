@@ -28,7 +28,7 @@ from functions.errors import Damaged
 from functions.message.mail import Mail
 from functions.processors.base import FolderLimit
 from functions.processors.file.cleanup import probe_name
-from functions.processors.file.content import FileBytes
+from functions.processors.file.content import FileBytes, write_all
 from functions.processors.file.fsync import sync
 from functions.processors.file.mode import make_readable
 from functions.processors.file.names import last_taken, names_of
@@ -75,6 +75,7 @@ class TargetFolder:
         self._durable = durable
         self.limit = limit
         describer = None if limit is None else Describer(limit.root)
+        self._as_sent = not raw_headers and limit is None
         self._bytes = partial(FileBytes, raw_headers=raw_headers, describer=describer)
         self._temporaries = ""
         self._can_link = True
@@ -127,19 +128,18 @@ class TargetFolder:
         """Store a mail that no spool has, like `place`, but in one step that leaves no trace. Returns the
         file's path; None if the file system has no such step. A file of the listener's own is moved, unless
         it is `shared`. Raises Temporary."""
-        content = self._bytes(mail, flow)
         try:
             try:
-                return self._place_whole(content, name, shared)
+                return self._place_whole(mail, flow, name, shared)
             except FileNotFoundError:
                 self._make(str(self._folder_of(name)))
-                return self._place_whole(content, name, shared)
+                return self._place_whole(mail, flow, name, shared)
         except OSError as error:
             raise fault(error, f"{self._root} cannot take the file {name!r}") from error
 
-    def _place_whole(self, content: FileBytes, name: str, shared: bool) -> str | None:
-        source = content.mail.content.path
-        if source is not None and not shared and self._can_link and content.as_spooled:
+    def _place_whole(self, mail: Mail, flow: str, name: str, shared: bool) -> str | None:
+        source = mail.content.path
+        if source is not None and not shared and self._can_link and self._bytes(mail, flow).as_spooled:
             own = os.fspath(source)
             make_readable(own)
             try:
@@ -149,10 +149,12 @@ class TargetFolder:
         if not self._can_be_unnamed:
             return None
         try:
-            fd = open_unnamed(f"{self._root}/{name}".rpartition("/")[0])
+            fd = open_unnamed(f"{self._root}/{name}".rpartition("/")[0] if "/" in name else self._root)
             try:
-                if content.mail.content.path is None or not self._clone(fd, content):
-                    content.write(fd)
+                if source is None and self._as_sent:  # most mails
+                    write_all(fd, mail.raw(flow))
+                elif source is None or not self._clone(fd, self._bytes(mail, flow)):
+                    self._bytes(mail, flow).write(fd)
                 return self._names.place(name, partial(give_name, fd))
             finally:
                 os.close(fd)

@@ -265,6 +265,15 @@ def test_removing_what_is_not_there_returns_the_same_object(mail: bytes) -> None
     assert HeaderEdits(removals=[("X-Old", lambda value: False)]).kept(head) is head
 
 
+@given(
+    mails, st.sampled_from([None, {"X-New": "1"}, {"?Subject": "1"}, {"-Subject": ""}, {"-X": "", "?X": "1"}])
+)
+def test_all_edits_at_once_are_those_made_one_by_one(mail: bytes, edits: dict[str, object] | None) -> None:
+    head, _ = split_head(mail)
+    for made in (HeaderEdits(edits), HeaderEdits(edits, [("From", lambda value: True)])):
+        assert made.applied(head) == (made.added(head), made.kept(head))
+
+
 @given(mails)
 def test_a_removal_leaves_no_field_and_every_other_line(mail: bytes) -> None:
     head, _ = split_head(mail)

@@ -60,7 +60,9 @@ def take(tmp_path: Path) -> Callable[[bytes], Capture]:
     """The mail as the listener holds it: in memory, or in a file if it is large."""
 
     def capture(content: bytes) -> Capture:
-        made = Capture(tmp_path, uuid7(), lambda head, rest: head, max_size=50_000_000, max_header=1_048_576)
+        made = Capture(
+            tmp_path, uuid7(), lambda head, rest: (b"", head), max_size=50_000_000, max_header=1_048_576
+        )
         for at in range(0, len(content), 100_000):
             made.feed(content[at : at + 100_000])
         made.finish()

@@ -13,6 +13,7 @@ from functions.ids import uuid7
 from functions.message.headers import HeaderEdits
 from listener.api.session import Session, Transaction
 from listener.intake.capture import HEADER_TOO_BIG, IN_MEMORY, NO_SPACE, TOO_BIG, Capture
+from listener.intake.captures import Captures
 from listener.intake.stamp import Intake
 
 HEAD = b"Subject: x\r\nX-Gone: 1\r\n\tfolded\r\n"
@@ -125,9 +126,45 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         ({"lmtp": True}, (), "LMTP"),
     ],
 )
-def test_transmission_types(changes: dict[str, object], parameters: tuple[str, ...], word: str) -> None:
+def test_transmission_types(
+    tmp_path: Path, changes: dict[str, object], parameters: tuple[str, ...], word: str
+) -> None:
     made = session()
     for name, value in changes.items():
         setattr(made, name, value)
     transaction = Transaction("t", "", parameters)
     assert made.transmission(smtputf8=transaction.smtputf8) == word
+    intake(tmp_path).capture(made, transaction)
+    assert transaction.transmission == word
+
+
+@pytest.mark.parametrize("head", [b"", HEAD, b"From ann@a.example Mon Jan  5 10:00:00 2026\r\n" + HEAD])
+@pytest.mark.parametrize("body", [b"", b"\r\n", b"\r\nbody", b" folded"])
+@pytest.mark.parametrize("edits", [{}, {"X-Added": "yes"}, {"-X-Gone": None}])
+def test_a_mail_in_memory_is_stored_as_one_in_a_file(
+    tmp_path: Path, head: bytes, body: bytes, edits: dict[str, object]
+) -> None:
+    mails = []
+    for memory in (1 << 20, 1):
+        captures = Captures(tmp_path, max_memory=memory)
+        made = Intake(
+            tmp_path,
+            HeaderEdits(edits),
+            hostname="relay.example",
+            received=False,
+            max_size=1 << 20,
+            max_header=100_000,
+            config_digest="",
+            captures=captures,
+        )
+        capture = begin(made)
+        capture.feed(head + body)
+        content, _ = capture.finish()
+        held = captures.memory
+        assert (content.path is None) == (memory > 1 or not head + body)
+        if content.path is None:
+            assert held == len(head + body) + content.size
+        mails.append(content.read())
+        capture.discard()
+        assert (captures.memory, captures.space) == (0, 0)
+    assert mails[0] == mails[1]

@@ -17,9 +17,13 @@ from listener.logs.format import (
     JsonFormat,
     TemplateFormat,
     TextFormat,
+    _forms,
     clock,
     formatter,
     level_name,
+    written,
+    written_facts,
+    written_pairs,
 )
 
 
@@ -117,6 +121,23 @@ def test_escaping_keeps_what_is_printable(text: str) -> None:
     assert escaped(text).isprintable()
     if text.isprintable():
         assert escaped(text) is text
+
+
+_values = st.none() | st.integers() | st.text(max_size=9) | st.just("plain") | st.lists(st.text(max_size=3))
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=9) | st.sampled_from(["id", "a%s", "100%"]), _values))
+def test_however_pairs_are_written_each_is_written_alike(facts: dict[str, Any]) -> None:
+    one_by_one = " ".join(f"{key}={written(value)}" for key, value in facts.items() if value is not None)
+    assert written_facts(facts) == written_pairs(facts.items())
+    if all(key.isidentifier() for key in facts):
+        assert written_facts(facts) == one_by_one
+
+
+def test_forms_of_lines_are_few() -> None:
+    for number in range(300):
+        assert written_facts({f"key{number}": number}) == f"key{number}={number}"
+    assert len(_forms) <= 64
 
 
 def test_the_clock_is_exact_to_the_millisecond() -> None:

@@ -173,7 +173,7 @@ def edited(mail: Mail) -> bytes:
 
 
 def captured(folder: Path, *pieces: bytes) -> bytes:
-    capture = Capture(folder, "x", lambda head, rest: head, max_size=1_000_000, max_header=1_000_000)
+    capture = Capture(folder, "x", lambda head, rest: (b"", head), max_size=1_000_000, max_header=1_000_000)
     for piece in pieces:
         capture.feed(piece)
     content, _ = capture.finish()

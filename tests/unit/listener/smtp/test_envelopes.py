@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from functions.message.envelope import Envelope
+from functions.message.envelope import Envelope, from_json
 from functions.message.headers import HeaderEdits
 from functions.message.mail import Content
 from functions.options.secrets import SecretResolver
@@ -156,6 +156,8 @@ async def test_plain(tmp_path: Path) -> None:
     assert envelope.server == f"{HOST}:{running.port}"
     assert envelope.tls is None
     assert envelope.forwarded is None
+    assert list(envelope.model_dump()) == list(Envelope.model_fields)
+    assert from_json(envelope.to_json()).model_dump() == envelope.model_dump(), "every field has its value"
 
 
 async def test_a_line_that_another_part_holds_does_not_delay_that_of_a_mail(

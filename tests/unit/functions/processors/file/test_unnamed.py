@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from functions.errors import Temporary
+from functions.message.envelope import FlowNotes
 from functions.message.mail import Mail
 from functions.processors.context import BuildContext
 from functions.processors.file import unnamed
@@ -38,6 +39,22 @@ def test_a_taken_name_gets_a_suffix(tmp_path: Path) -> None:
     assert [Path(path).name for path in paths] == ["m.eml", "m-1.eml", "m-2.eml"]
     assert all(Path(path).read_bytes() == TEXT for path in paths)
     assert seen(tmp_path) == ["m-1.eml", "m-2.eml", "m.eml"]
+
+
+@pytest.mark.parametrize("raw_headers", [False, True])
+def test_a_mail_in_memory_is_stored_as_a_spooled_one(tmp_path: Path, raw_headers: bool) -> None:
+    """With the fields of its flow's filters, and of no other's."""
+    notes = {"in": FlowNotes(headers=(("X-Mark", "1"),)), "other": FlowNotes(headers=(("X-Mark", "2"),))}
+    one = item(lambda _: None, TEXT)
+    envelope = one.envelope.model_copy(update={"notes": notes})
+    output = made(tmp_path, filename="${id}.eml", addRawHeaders=raw_headers)
+    path = Path(output.place(Mail(envelope, one.content, received_here=True), "in", shared=False))
+    written = output.begin(Mail(envelope, one.content), "in")
+    assert written is not None
+    assert path.read_bytes() == Path(written.finish().path).read_bytes()
+    assert b"X-Mark: 1\r\n" in path.read_bytes()
+    assert path.read_bytes().endswith(TEXT)
+    assert b"X-Mark: 2" not in path.read_bytes()
 
 
 def test_folders_of_the_name_are_made_and_so_is_one_that_was_removed(tmp_path: Path) -> None:
