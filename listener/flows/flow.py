@@ -261,18 +261,20 @@ class ConnectionState:
             return None
         hooks = before.hooks[_RCPT]
         if hooks is None:
-            hooks = before.unsettled(_RCPT, self._serving.plans)
+            hooks = before.prepare(self._serving.plans, measured=self._asker.on_answer is not None)
         if hooks:
-            session, asker = self._session, self._asker
-            if len(hooks) == 1 and asker.on_answer is None:
-                # Most listeners ask one filter, which abstains at once: no call more than that.
+            alone, session = before.alone_at_rcpt, self._session
+            if alone is None:
+                asked = (session, transaction, address)
+                inquiry = self._asker.ask(_RCPT, transaction.id, hooks, asked)
+            else:
+                inquiry = None
                 try:
-                    answer: object = hooks[0].ask(session, transaction, address)
+                    answer: object = alone.ask(session, transaction, address)
                 except Exception as fault:  # noqa: BLE001 - as in `Asker.ask`
                     answer = fault
-                inquiry = None if answer is ABSTAIN else asker.begun(_RCPT, transaction.id, hooks[0], answer)
-            else:
-                inquiry = asker.ask(_RCPT, transaction.id, hooks, (session, transaction, address))
+                if answer is not ABSTAIN:
+                    inquiry = self._asker.begun(_RCPT, transaction.id, alone, answer)
             if inquiry is not None:
                 return inquiry.then(partial(self._named, accepted, address, before))
         if before.passed & _PASSED_RCPT:
@@ -301,31 +303,27 @@ class ConnectionState:
             return self._ask_apart(transaction, message)
         left = (recipients[0],) if len(recipients) == 1 else tuple(dict.fromkeys(recipients))
         inquiry: Inquiry | None = None
-        offers = row.offered(self._serving.plans) if row.offers is None else row.offers
-        session, asker = self._session, self._asker
-        if len(offers) == 1 and len(offers[0]) == 1 and asker.on_answer is None:
+        if row.alone_at_data is not None:
+            # Most listeners ask one filter, which abstains at once: no call more than that.
             try:
-                answer: object = offers[0][0].ask(session, transaction, message, left)
+                answer: object = row.alone_at_data.ask(self._session, transaction, message, left)
             except Exception as fault:  # noqa: BLE001 - as in `Asker.ask`
                 answer = fault
             if answer is not ABSTAIN:
-                inquiry = asker.begun(_DATA, transaction.id, offers[0][0], answer)
+                inquiry = self._asker.begun(_DATA, transaction.id, row.alone_at_data, answer)
         else:
-            for hooks in offers:
-                inquiry = asker.ask(
-                    _DATA, transaction.id, hooks, (session, transaction, message, left), inquiry
-                )
+            for hooks in row.offers:
+                asked = (self._session, transaction, message, left)
+                inquiry = self._asker.ask(_DATA, transaction.id, hooks, asked, inquiry)
         if inquiry is not None:
-            offered = {hooks[0].place: frozenset(left) for hooks in offers}
+            offered = {hooks[0].place: frozenset(left) for hooks in row.offers}
             return self._settled(inquiry, transaction, offered)
         outcome = row.outcome or outcome_of(self._serving.plans, row)
         if isinstance(outcome, Reply):
             return self._judged(unasked(self._serving.plans, self._rows(transaction), partial_accept=False))
         taken = ((left[0], outcome),) if len(recipients) == 1 else tuple([(to, outcome) for to in recipients])
-        judged = DataOutcome(taken, None, NO_NOTES)
-        if self._followed is not None:
-            self._outcome = judged
-            self._whole = len(outcome) == len(self._serving.plans)
+        self._outcome = judged = DataOutcome(taken, None, NO_NOTES)
+        self._whole = row.whole
         return judged
 
     def _ask_apart(self, transaction: Transaction, message: Message) -> DataOutcome | Awaitable[DataOutcome]:
@@ -355,16 +353,15 @@ class ConnectionState:
     @property
     def decided(self) -> bool:
         """True if `data` has decided about a mail that filters follow, and it is not answered yet."""
-        return self._outcome is not None
+        return self._followed is not None and self._outcome is not None
 
     def answered(self, replies: Sequence[Reply]) -> None:
         """The mail that `data` was about is answered: tell its followers, and forget its verdicts."""
-        mail = self._followed
-        if mail is not None:
+        if self._followed is not None:
             if not self._whole or len(replies) != 1 or replies[0].code >= 300:
-                self._serving.tell_end(mail, self._outcome, replies, lmtp=self._session.lmtp)
-            self._followed = self._outcome = None
-            self._whole = False
+                self._serving.tell_end(self._followed, self._outcome, replies, lmtp=self._session.lmtp)
+            self._followed = None
+        self._outcome, self._whole = None, False
         self._at_mail = None
         self._at_rcpt = {}
         self._alike = True
