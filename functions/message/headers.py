@@ -80,8 +80,8 @@ def separator(head: bytes, rest: bytes) -> bytes:
 
 def count_received(head: bytes) -> int:
     """The number of Received fields in a header block (RFC 5321 section 6.3, loop detection)."""
-    if head.lower().find(b"received") < 0:  # cheaper than `in`, which first takes the name for a number
-        return 0  # most mails come from their author
+    if head.lower().find(b"received") < 0:
+        return 0  # most mails come from their author, and `find` takes less time than `in`
     return len(_RECEIVED.findall(head)) + (_RECEIVED_FIRST.match(head) is not None)
 
 

@@ -232,18 +232,20 @@ class ConnectionState:
         if address in accepted:
             return None
         if (hooks := before.hooks[_RCPT]) is None:
-            hooks = before.unsettled(_RCPT, self._serving.plans)
+            hooks = before.prepare(self._serving.plans, measured=self._asker.on_answer is not None)
         if hooks:
-            session, asker = self._session, self._asker
-            if len(hooks) == 1 and asker.on_answer is None:
-                # Most listeners ask one filter, which abstains at once: no call more than that.
+            alone, session = before.alone_at_rcpt, self._session
+            if alone is None:
+                asked = (session, transaction, address)
+                inquiry = self._asker.ask(_RCPT, transaction.id, hooks, asked)
+            else:
+                inquiry = None
                 try:
-                    answer: object = hooks[0].ask(session, transaction, address)
+                    answer: object = alone.ask(session, transaction, address)
                 except Exception as fault:  # noqa: BLE001 - as in `Asker.ask`
                     answer = fault
-                inquiry = None if answer is ABSTAIN else asker.begun(_RCPT, transaction.id, hooks[0], answer)
-            else:
-                inquiry = asker.ask(_RCPT, transaction.id, hooks, (session, transaction, address))
+                if answer is not ABSTAIN:
+                    inquiry = self._asker.begun(_RCPT, transaction.id, alone, answer)
             if inquiry is not None:
                 return inquiry.then(partial(self._named, accepted, address, before))
         if before.passed & _PASSED_RCPT:
@@ -271,30 +273,29 @@ class ConnectionState:
             return self._ask_apart(transaction, message)
         left = (recipients[0],) if len(recipients) == 1 else tuple(dict.fromkeys(recipients))
         inquiry: Inquiry | None = None
-        settled = None
-        plans, asker = self._serving.plans, self._asker
-        offers = row.offered(plans) if row.offers is None else row.offers
-        asked = self._session, transaction, message, left
-        if len(offers) == 1 and len(offers[0]) == 1 and asker.on_answer is None:
-            hook = offers[0][0]
+        settled, plans = None, self._serving.plans
+        if (hook := row.alone_at_data) is not None:
+            # Most listeners ask one filter, which answers at once: no call more than that.
             try:
-                answer: object = hook.ask(*asked)
+                answer: object = hook.ask(self._session, transaction, message, left)
             except Exception as fault:  # noqa: BLE001 - as in `Asker.ask`
                 answer = fault
             if answer is not ABSTAIN and (settled := alike(plans, row, hook, answer)) is None:
-                inquiry = asker.begun(_DATA, transaction.id, hook, answer)
+                inquiry = self._asker.begun(_DATA, transaction.id, hook, answer)
         else:
-            for hooks in offers:
-                inquiry = asker.ask(_DATA, transaction.id, hooks, asked, inquiry)
+            for hooks in row.offers:
+                asked = (self._session, transaction, message, left)
+                inquiry = self._asker.ask(_DATA, transaction.id, hooks, asked, inquiry)
         if inquiry is not None:
-            offered = {hooks[0].place: frozenset(left) for hooks in offers}
+            offered = {hooks[0].place: frozenset(left) for hooks in row.offers}
             return self._settled(inquiry, transaction, offered)
         outcome, notes = settled or (row.outcome or outcome_of(plans, row), NO_NOTES)
         if isinstance(outcome, Reply):
             return self._judged(unasked(plans, self._rows(transaction), partial_accept=False))
         taken = ((left[0], outcome),) if len(recipients) == 1 else tuple([(to, outcome) for to in recipients])
-        self._whole = self._followed is not None and len(outcome) == len(plans)
-        return self._judged(DataOutcome(taken, None, notes))
+        self._outcome = judged = DataOutcome(taken, None, notes)
+        self._whole = row.whole if settled is None else len(outcome) == len(plans)
+        return judged
 
     def _ask_apart(self, transaction: Transaction, message: Message) -> DataOutcome | Awaitable[DataOutcome]:
         """`data` for recipients that filters told apart."""
@@ -322,15 +323,15 @@ class ConnectionState:
     @property
     def decided(self) -> bool:
         """True if `data` has decided about a mail that filters follow, and it is not answered yet."""
-        return self._outcome is not None
+        return self._followed is not None and self._outcome is not None
 
     def answered(self, replies: Sequence[Reply]) -> None:
         """The mail that `data` was about is answered: tell its followers, and forget its verdicts."""
-        if (mail := self._followed) is not None:
+        if self._followed is not None:
             if not self._whole or len(replies) != 1 or replies[0].code >= 300:
-                self._serving.tell_end(mail, self._outcome, replies, lmtp=self._session.lmtp)
-            self._followed = self._outcome = None
-            self._whole = False
+                self._serving.tell_end(self._followed, self._outcome, replies, lmtp=self._session.lmtp)
+            self._followed = None
+        self._outcome, self._whole = None, False
         self._at_mail = None
         self._at_rcpt = {}
         self._alike = True

@@ -137,8 +137,9 @@ def unasked(
 
 def outcome_of(plans: Sequence[Plan], row: Tallies) -> RecipientOutcome:
     """The outcome of a recipient with these tallies if no filter answers at DATA."""
-    row.outcome = _outcome(plans, row.verdicts)
-    return row.outcome
+    row.outcome = outcome = _outcome(plans, row.verdicts)
+    row.whole = not isinstance(outcome, Reply) and len(outcome) == len(plans)
+    return outcome
 
 
 def alike(

@@ -125,7 +125,17 @@ class Tallies:
     """The tallies of all flows of a listener up to some moment, by the flows' places. They never change
     after they are made, so scopes share them, and conclusions from them are drawn once."""
 
-    __slots__ = ("_known", "hooks", "offers", "outcome", "passed", "verdicts")
+    __slots__ = (
+        "_known",
+        "alone_at_data",
+        "alone_at_rcpt",
+        "hooks",
+        "offers",
+        "outcome",
+        "passed",
+        "verdicts",
+        "whole",
+    )
 
     def __init__(
         self, verdicts: Sequence[FilterVerdicts], known: dict[Sequence[FilterVerdicts], Tallies] | None = None
@@ -138,11 +148,15 @@ class Tallies:
         """The mask of the phases at which a flow is known to take the mail, or that it may."""
         self.hooks: list[tuple[Hook, ...] | None] = [None] * len(Phase)
         """The hooks of the flows that are not settled, by phase; None where `unsettled` was not asked."""
-        self.offers: tuple[tuple[Hook, ...], ...] | None = None
-        """The hooks at DATA of each flow that may take a recipient then; None where `offered` was not
-        asked."""
+        self.offers: tuple[tuple[Hook, ...], ...] = ()
+        """The hooks at DATA of each flow that may take a recipient then, once `offered` was asked."""
+        self.alone_at_rcpt: Hook | None = None
+        self.alone_at_data: Hook | None = None
+        """The hook of a filter that is asked alone then, and not measured; None if there is no such one."""
         self.outcome: tuple[str, ...] | Reply | None = None
         """The outcome of a recipient if no filter answers at DATA; None while it is not known."""
+        self.whole = False
+        """True if by that outcome all flows take the recipient."""
 
     def plus(self, answers: Sequence[tuple[Hook, Decision]]) -> Tallies:
         """These tallies with the answers of filters."""
@@ -166,6 +180,14 @@ class Tallies:
         found = tuple([hook for plan in plans for hook in plan.unsettled(phase, self.verdicts[plan.place])])
         self.hooks[phase] = found
         return found
+
+    def prepare(self, plans: Sequence[Plan], *, measured: bool) -> tuple[Hook, ...]:
+        """Find out which hooks are asked at RCPT and at DATA; returns those at RCPT."""
+        hooks, offers = self.unsettled(Phase.RCPT, plans), self.offered(plans)
+        if not measured:
+            self.alone_at_rcpt = hooks[0] if len(hooks) == 1 else None
+            self.alone_at_data = offers[0][0] if [len(one) for one in offers] == [1] else None
+        return hooks
 
     def offered(self, plans: Sequence[Plan]) -> tuple[tuple[Hook, ...], ...]:
         """The hooks at DATA of each flow that may take a recipient then; `plans` are always the same."""

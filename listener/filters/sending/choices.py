@@ -6,6 +6,7 @@ from typing import Final
 
 from listener.filters.sending.credits import Credit
 from listener.filters.sending.rules import Client, Rule
+from listener.filters.sending.senders import in_context
 from listener.filters.sending.slots import Buckets
 
 Mark = tuple[int, Buckets]
@@ -18,9 +19,23 @@ class Choice:
     """The rules, by their places, that are about a client and permit its reverse-path; for whom they count;
     and by From field those that permit the senders of a header. `opened` are the ids of the client's mails
     before their final dot. `first` is the first of the places if its rule is about all recipients, else None;
-    `credit` is counted ahead under it, and gives `mark`; `most` are the recipients of one mail."""
+    `credit` is counted ahead under it, and gives `mark`; `most` are the recipients of one mail. `field` is
+    the last From field that all of the rules permit; `line` is the same for `senders.names_again` after two
+    mails had it, else b""."""
 
-    __slots__ = ("client", "credit", "first", "label", "mark", "most", "opened", "permitting", "places")
+    __slots__ = (
+        "client",
+        "credit",
+        "field",
+        "first",
+        "label",
+        "line",
+        "mark",
+        "most",
+        "opened",
+        "permitting",
+        "places",
+    )
 
     def __init__(self, places: tuple[int, ...], client: Client, opened: set[str], first: int | None) -> None:
         self.places = places
@@ -31,6 +46,8 @@ class Choice:
         self.mark: Mark = (-1, ())
         self.most = 0
         self.label = ""
+        self.field = b""
+        self.line = b""
         self.permitting: dict[bytes, tuple[int, ...]] = {}
 
     def use(self, rule: Rule, place: int, credit: Credit | None) -> None:
@@ -42,3 +59,8 @@ class Choice:
                 self.mark = mark
             self.most = _NO_LIMIT if rule.per_mail is None else rule.per_mail.most
             self.label = rule.label
+
+    def permits(self, head: bytes, field: bytes) -> None:
+        """All of the rules permit that From field of a header block."""
+        self.line = in_context(head, field) if field == self.field else b""
+        self.field = field

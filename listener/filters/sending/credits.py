@@ -51,11 +51,12 @@ _BYTE: Final = 8 * WORDS
 
 
 class Credit:
-    """Recipients counted ahead: `at` is the place of their record in `words`, `until` the time of the clock
+    """Recipients counted ahead: `at` is the place of their record in `words`, `cells` its first two words:
+    the number that is left, and 0 if it is void. `until` is the time of the clock
     `steady` at which the part of a window ends (0 after the credit was dropped), and `taken` the answer to
     each."""
 
-    __slots__ = ("at", "block", "steady", "taken", "until", "windows", "words")
+    __slots__ = ("at", "block", "cells", "steady", "taken", "until", "windows", "words")
 
     def __init__(
         self, slots: Slots, windows: Sequence[Window], at: int, block: int, until: int, taken: Taken
@@ -64,6 +65,7 @@ class Credit:
         self.steady = slots.steady
         self.windows = windows
         self.at = at
+        self.cells = slots.words[at : at + 2]
         self.block = block
         self.until = until
         self.taken = taken

@@ -13,9 +13,9 @@ from listener.api.filter import Answer, BuildContext, Filter, FilterObserver
 from listener.api.session import Message, Session, Transaction
 from listener.filters.sending.choices import Choice
 from listener.filters.sending.options import SendingPolicyOptions
-from listener.filters.sending.reservations import MOST_OPEN, Reservations
+from listener.filters.sending.reservations import MOST_OPEN, Reservations, note
 from listener.filters.sending.rules import Client, Rule
-from listener.filters.sending.senders import FIELDS, author_field, senders_of, shown
+from listener.filters.sending.senders import FIELDS, author_field, names_again, senders_of, shown
 from listener.filters.sending.table import TABLE, TableCounts, client
 
 _REMEMBERED: Final = 1_024
@@ -93,24 +93,17 @@ class SendingPolicy(Filter):
         credit = choice.credit
         if credit is not None:
             # The short way: most recipients are taken out of the credit.
-            words, at = credit.words, credit.at
-            left = words[at]
-            if left > 0 and words[at + 1] and credit.steady() < credit.until:
-                records = transaction.records
-                if records is None:
-                    records = transaction.records = {}
-                mail = records.get(self._reservations)
-                if mail is None:
-                    taken = len(choice.opened) < MOST_OPEN
-                    if taken:
-                        choice.opened.add(transaction.id)
-                        records[self._reservations] = (choice, {recipient: choice.mark})
+            cells = credit.cells
+            left = cells[0]
+            if left > 0 and cells[1] and credit.steady() < credit.until:
+                taken = True
+                if transaction.records is None and len(choice.opened) < MOST_OPEN:
+                    choice.opened.add(transaction.id)
+                    transaction.records = {self._reservations: (choice, {recipient: choice.mark})}
                 else:
-                    taken = recipient not in mail[1] and len(mail[1]) < choice.most
-                    if taken:
-                        mail[1][recipient] = choice.mark
+                    taken = note(self._reservations, choice, transaction, recipient)
                 if taken:
-                    words[at] = left - 1
+                    cells[0] = left - 1
                     if self._observer is not None:
                         self._observer.recipient_counted(self.name, choice.label, credit.taken.share)
                     return ABSTAIN
@@ -129,9 +122,6 @@ class SendingPolicy(Filter):
     def on_data(
         self, session: Session, transaction: Transaction, message: Message, recipients: tuple[str, ...]
     ) -> Answer:
-        head = message.head
-        if self._edits is not None:
-            head = self._edits.added(head) + self._edits.kept(head)
         records = transaction.records
         mail = None if records is None else records.get(self._reservations)
         if mail is not None:
@@ -140,19 +130,20 @@ class SendingPolicy(Filter):
             choice = self._chosen.get((session.user, session.ip, transaction.reverse_path)) or self._choose(
                 session, transaction
             )
-        field = author_field(head, crlf=message.crlf and self._edits is None)
-        allowed = None if field is None else choice.permitting.get(field)
-        if allowed is None:
-            judged = self._judge(choice, field, head, session.user or "")
+        if choice.line and message.crlf and names_again(message.head, choice.line):
+            allowed = choice.places
+        else:
+            judged = self._allowed(choice, message, session.user or "")
             if isinstance(judged, Decision):
                 return judged
             allowed = judged
         if allowed is choice.places:
-            if not self.follows_mails:
-                return ABSTAIN
-            # The short way: all were counted out of the credit, in the part of the window that goes on.
             credit = choice.credit
-            if credit is not None and mail is not None and credit.steady() < credit.until:
+            if mail is None or credit is None:
+                if not self.follows_mails:
+                    return ABSTAIN
+            elif credit.steady() < credit.until:
+                # The short way: all were counted out of the credit, in the part of the window that goes on.
                 counted, mark = mail[1], choice.mark
                 for one in recipients:
                     if counted.get(one) is not mark:
@@ -161,6 +152,19 @@ class SendingPolicy(Filter):
                     choice.opened.discard(transaction.id)
                     return ABSTAIN
         return self._count_again(allowed, choice, session.user or "", transaction, recipients)
+
+    def _allowed(self, choice: Choice, message: Message, user: str) -> tuple[int, ...] | Decision:
+        """The places of the rules that permit the senders of a mail; or its refusal."""
+        head = message.head
+        if self._edits is not None:
+            head = self._edits.added(head) + self._edits.kept(head)
+        field = author_field(head, crlf=message.crlf and self._edits is None)
+        allowed = None if field is None else choice.permitting.get(field)
+        if allowed is None:
+            return self._judge(choice, field, head, user)
+        if allowed is choice.places and field is not None and self._edits is None:
+            choice.permits(head, field)
+        return allowed
 
     def _judge(
         self, choice: Choice, field: bytes | None, head: bytes, user: str

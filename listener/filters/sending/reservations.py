@@ -40,6 +40,22 @@ Record = tuple[Choice, dict[str, Mark]]
 """What is counted for a mail on its way: for whom, and the mark of each recipient."""
 
 
+def note(keeper: object, choice: Choice, transaction: Transaction, recipient: str) -> bool:
+    """Note a recipient that is taken out of the choice's credit; false if it may not be."""
+    records = transaction.records or {}
+    mail: Record | None = records.get(keeper)
+    if mail is None:
+        if len(choice.opened) >= MOST_OPEN:
+            return False
+        mail = (choice, {})
+        transaction.records = {**records, keeper: mail}
+        choice.opened.add(transaction.id)
+    elif recipient in mail[1] or len(mail[1]) >= choice.most:
+        return False
+    mail[1][recipient] = choice.mark
+    return True
+
+
 class Reservations:
     """The reservations of one filter in one process, which are in the records of the mails.
     `accepts_uncounted` says that recipients pass if they cannot be counted."""

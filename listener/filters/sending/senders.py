@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from functions.message.addresses import Address, authors_of, parse_addresses
 from functions.message.fields import all_values
-from functions.message.headers import BOM, field_end, field_patterns
+from functions.message.headers import BOM, CRLF, field_end, field_patterns
 from functions.message.text import one_line
 
 FIELDS: Final = ("from", "sender", "resent-from", "resent-sender")
@@ -83,6 +83,23 @@ def author_field(head: bytes, *, crlf: bool = False) -> bytes | None:
     if not head.isascii() and BOM in head:
         return None
     return head[start:end]
+
+
+def in_context(head: bytes, field: bytes) -> bytes:
+    """A field of a header block that `author_field` gave, with the line end before it and the first byte of
+    the field after it, for `names_again`; b"" if none comes after it."""
+    end = head.find(field) + len(field)
+    return CRLF + field + head[end : end + 1] if end < len(head) else b""
+
+
+def names_again(head: bytes, line: bytes) -> bool:
+    """True only if `author_field` gives, with `crlf`, the field that `in_context` made this line of. It
+    takes fewer looks, because most clients write the same field again and again."""
+    lines = CRLF + head
+    text = lines.upper()
+    # `find` takes half the time of `in`, and `isascii` a quarter of a look for the mark.
+    plain = lines.find(line) >= 0 and text.count(b"FROM") == 1 and text.find(b"SENDER") < 0
+    return plain and (head.isascii() or BOM not in head)
 
 
 @lru_cache(maxsize=1_024)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from listener.api.decision import ACCEPT, DEFER, REFUSE, Decision, refuse
-from listener.flows.tally import NOTHING_SAID, Hook, Tallies
+import pytest
+
+from listener.api.decision import ABSTAIN, ACCEPT, DEFER, REFUSE, Decision, Phase, refuse
+from listener.flows.flow import Flow
+from listener.flows.outcome import outcome_of
+from listener.flows.tally import NOTHING_SAID, Hook, Plan, Tallies
 from tests.support.scripted import Scripted
 
 FIRST = Tallies([NOTHING_SAID, NOTHING_SAID])
@@ -35,3 +39,31 @@ def test_the_number_of_shared_tallies_is_bounded() -> None:
     for bit in range(2_000):
         first.plus([(Hook(0, 1 << bit, Scripted(), lambda: ACCEPT), ACCEPT)])
     assert len(first._known) <= 256
+
+
+@pytest.mark.parametrize("measured", [False, True])
+@pytest.mark.parametrize(("first", "second"), [(1, 0), (0, 1), (1, 1), (2, 0), (0, 0)])
+def test_a_filter_is_asked_alone_only_if_no_other_one_of_any_flow_is_asked_and_nobody_measures(
+    first: int, second: int, measured: bool
+) -> None:
+    plans = [
+        Plan(Flow("in", tuple(Scripted(rcpt=ABSTAIN, data=ABSTAIN) for _ in range(number))), place)
+        for place, number in enumerate((first, second))
+    ]
+    row = Tallies([NOTHING_SAID, NOTHING_SAID])
+    hooks = row.prepare(plans, measured=measured)
+    assert hooks == row.hooks[Phase.RCPT] == (*plans[0].hooks[Phase.RCPT], *plans[1].hooks[Phase.RCPT])
+    alone = first + second == 1 and not measured
+    assert (row.alone_at_rcpt, row.alone_at_data) == ((hooks[0], row.offers[0][0]) if alone else (None, None))
+
+
+@pytest.mark.parametrize(
+    ("answers", "whole"), [((ACCEPT, ACCEPT), True), ((ACCEPT, REFUSE), False), ((REFUSE, REFUSE), False)]
+)
+def test_an_outcome_is_whole_if_all_flows_take_the_recipient(
+    answers: tuple[Decision, Decision], whole: bool
+) -> None:
+    plans = [Plan(Flow(str(place), (Scripted(connect=ACCEPT),)), place) for place in range(2)]
+    row = FIRST.plus(answered(*answers))
+    outcome_of(plans, row)
+    assert row.whole is whole

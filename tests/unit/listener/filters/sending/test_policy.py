@@ -14,6 +14,7 @@ import pytest
 
 from listener.api.decision import ABSTAIN, Decision
 from listener.api.session import Session, Transaction
+from listener.filters.sending import policy as policy_module
 from listener.filters.sending import table
 from listener.filters.sending.counts import FILE, Counts
 from listener.filters.sending.options import SendingPolicyOptions
@@ -292,3 +293,62 @@ def test_two_guards_keep_their_records_of_one_mail_apart(tmp_path: Path) -> None
         assert (one.used(tmp_path / "one"), other.used(tmp_path / "other")) == (0, 10)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("limits", [["1000000/day", "9/mail"], []])
+@pytest.mark.parametrize("crlf", [True, False])
+@pytest.mark.parametrize("edits", [{}, {"From": "Eve <eve@victim.example>"}])
+def test_a_header_is_judged_alike_however_often_the_client_wrote_the_same_field(
+    tmp_path: Path, limits: list[str], crlf: bool, edits: dict[str, object]
+) -> None:
+    async def run() -> None:
+        options = {"user": "ann", "from": "glob:*@example.com", "limits": limits}
+        given = SendingPolicyOptions.model_validate({"type": "sending-policy", "rules": [options]})
+        guard = SendingPolicy("policy", given, "out", tmp_path, edits)
+        await guard.start()
+        ann, number = session("ann"), 0
+
+        def permits(head: bytes) -> bool:
+            nonlocal number
+            number += 1
+            mail, told = Transaction(str(number), "ann@example.com"), mail_of(head)
+            told.crlf = crlf
+            assert guard.on_rcpt(ann, mail, "a@d.example") is ABSTAIN
+            return guard.on_data(ann, mail, told, ("a@d.example",)) is ABSTAIN
+
+        ours, theirs = b"From: ann@example.com\r\nTo: x\r\n", b"From: eve@victim.example\r\nTo: x\r\n"
+        for _ in range(5):
+            assert permits(ours) == permits(ours) == (not edits)
+            assert not permits(theirs)
+            assert not permits(ours + theirs)
+            assert not permits(ours.replace(b"To", b" <eve@victim.example>\r\nTo"))
+            assert not permits(ours + b"Sender: eve@victim.example\r\n")
+            assert permits(ours.replace(b"ann", b"bob")) == (not edits)
+            assert permits(ours) == (not edits)
+
+    asyncio.run(run())
+
+
+async def _short_ways(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, froms: list[bytes]) -> int:
+    served, asked = Served(tmp_path, "1000000/day"), []
+    await served.guard.start()
+    slow = policy_module.author_field
+    monkeypatch.setattr(
+        policy_module, "author_field", lambda head, crlf: asked.append(head) or slow(head, crlf=crlf)
+    )
+    for one in froms:
+        mail, _ = served.begin("a@d.example")
+        told = mail_of(b"From: %b@example.com\r\nTo: x\r\n" % one)
+        told.crlf = True
+        assert served.guard.on_data(session("ann"), mail, told, ("a@d.example",)) is ABSTAIN
+        assert not any(served.guard._reservations._opened.values())
+    return len(froms) - len(asked)
+
+
+@pytest.mark.parametrize(
+    ("froms", "short"), [([b"ann"] * 10, 7), ([b"ann", b"bob"] * 5, 0), ([b"ann"] * 5 + [b"bob"] * 5, 4)]
+)
+def test_a_client_that_writes_the_same_field_again_is_judged_by_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, froms: list[bytes], short: int
+) -> None:
+    assert asyncio.run(_short_ways(monkeypatch, tmp_path, froms)) == short

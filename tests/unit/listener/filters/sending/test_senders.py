@@ -116,3 +116,62 @@ def test_a_plain_from_field_says_the_same_as_the_whole_header() -> None:
             assert not {b"\r"[0], b"\n"[0]} & set(head.replace(b"\r\n", b""))
             assert senders._read(field) == senders._read(head), head
     assert plain > 500
+
+
+def test_a_field_is_found_again_only_where_a_look_at_the_whole_header_finds_it() -> None:
+    chance = random.Random(4)
+    begins = (b"From: Ann <ann@example.com>\r\n", b"FROM: ann@example.com\r\n", b"from: a@b,\r\n\tc@d\r\n")
+    harmless = (b"To: d@e\r\n", b"Date: x\r\n", b"T: y\r\n", b"Subject: \xc3\xa4\r\n")
+    others = (*LINES, *begins, b" folded\r\n", b"\tfolded\r\n")
+
+    def some(kinds: tuple[bytes, ...]) -> list[bytes]:
+        return chance.choices(kinds, k=chance.randint(0, 2))
+
+    again = 0
+    for _ in range(40_000):
+        first = b"".join([*some(harmless), chance.choice(begins), *some(harmless)])
+        lines = [*some(harmless), chance.choice(begins), *some(harmless)]
+        if chance.random() < 0.5:
+            lines.insert(chance.randint(0, len(lines)), chance.choice(others))
+        head = b"".join(lines)
+        if chance.random() < 0.2:
+            head = head.replace(b"example", b"EXAMPLE")
+        if {b"\r"[0], b"\n"[0]} & set(head.replace(b"\r\n", b"")):
+            continue  # `names_again` is asked of mails without a bare CR or LF
+        field = senders.author_field(first)
+        assert field is not None
+        line = senders.in_context(first, field)
+        if line and senders.names_again(head, line):
+            again += 1
+            assert senders.author_field(head, crlf=True) == field, (first, head)
+    assert again > 500
+
+
+@pytest.mark.parametrize("before", [b"", b"Date: x\r\n"])
+@pytest.mark.parametrize(
+    ("head", "same"),
+    [
+        (b"From: a@b\r\nTo: c@d\r\n", True),
+        (b"From: a@b\r\nTo: c@d\r\nX: y\r\n\r\n", True),
+        (b"From: a@b\r\n T: c@d\r\n", False),
+        (b"From: A@b\r\nTo: c@d\r\n", False),
+        (b"X-From: a@b\r\nTo: c@d\r\n", False),
+        (b"Subject: x\r\n From: a@b\r\nTo: c@d\r\n", False),
+        (b"From: a@b\r\nTo: c@d\r\nfRom: e@f\r\n", False),
+        (b"From: a@b\r\nTo: c@d\r\n\xc2\xa0From: e@f\r\n", False),
+        (b"From: a@b\r\nTo: c@d\r\nSeNder: e@f\r\n", False),
+        (b"From: a@b\r\nTo: c@d\r\nResent-Sender: e@f\r\n", False),
+        (b"From: a@b\r\nTo: c@d\r\n\xef\xbb\xbfX: y\r\n", False),
+        (b"From: a@b\r\nTo: c@d\r\nX: \xc3\xa4\r\n", True),
+        (b"From: a@b\r\n", False),
+        (b"", False),
+    ],
+)
+def test_the_line_of_a_field_is_found_again(head: bytes, same: bool, before: bytes) -> None:
+    line = senders.in_context(b"From: a@b\r\nTo: d@e\r\n", b"From: a@b\r\n")
+    assert line == b"\r\nFrom: a@b\r\nT"
+    assert senders.names_again(before + head, line) is same
+
+
+def test_a_field_at_the_end_of_a_header_is_not_looked_for_again() -> None:
+    assert senders.in_context(b"To: d@e\r\nFrom: a@b\r\n", b"From: a@b\r\n") == b""
