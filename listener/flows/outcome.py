@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from functions.message.envelope import FlowNotes
 from listener.api.decision import Decision, Exact, Phase, Reply
@@ -182,12 +182,16 @@ def _one_reply(recipients: Sequence[tuple[str, RecipientOutcome]], partial_accep
 
 
 def _notes(answers: Sequence[Decision]) -> FlowNotes:
-    """The notes of one flow's filters."""
+    """The notes of one flow's filters. Raises ValidationError if a filter gave no header fields."""
     if len(answers) == 1:
-        return FlowNotes.made({"headers": answers[0].headers, "results": dict(answers[0].results)})
-    headers: list[tuple[str, str]] = []
-    results: dict[str, Any] = {}
-    for answer in answers:
-        headers += answer.headers
-        results.update(answer.results)
+        headers, results = answers[0].headers, dict(answers[0].results)
+    else:
+        headers = tuple([pair for answer in answers for pair in answer.headers])
+        results = {key: value for answer in answers for key, value in answer.results.items()}
+    for pair in headers:
+        if type(pair) is not tuple or [*map(type, pair)] != _FIELD:
+            return FlowNotes(headers=headers, results=results)  # a plugin may give anything
     return FlowNotes.made({"headers": tuple(headers), "results": results})
+
+
+_FIELD: Final = [str, str]

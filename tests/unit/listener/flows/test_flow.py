@@ -8,6 +8,7 @@ import logging
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from listener.api.decision import (
     ABSTAIN,
@@ -676,6 +677,20 @@ async def test_notes_are_kept_per_flow_in_the_order_of_its_filters() -> None:
     assert outcome.notes["one"].headers == (("X-A", "1"), ("X-B", "1"))
     assert outcome.notes["one"].results == {"spf": "pass", "dkim": "fail"}
     assert outcome.notes["two"].headers == (("X-C", "1"),)
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_a_list_of_header_fields_counts_and_what_is_no_field_is_refused(many: bool) -> None:
+    def flows(headers: Any) -> Flows:
+        noting = Scripted(data=Decision("accept", headers=headers))
+        others = [Scripted(data=Decision("accept", results={"a": 1}))] if many else []
+        return flows_of(both(noting, *others, name="one"))
+
+    outcome = await delivered(flows([["X-A", "1"]]), X)
+    assert outcome.notes["one"].headers == (("X-A", "1"),)
+    for wrong in (("X-A",), (("X-A", 1),), (("X-A", "1", "2"),)):
+        with pytest.raises(ValidationError):
+            await delivered(flows(wrong), X)
 
 
 # -- replies -------------------------------------------------------------------------------------
