@@ -66,8 +66,9 @@ fmt: setup ## format the code and fix what ruff can
 screenshot: setup ## pictures of the inbox's page in .state/screenshots, and the README's
 	SCREENSHOTS=.state/screenshots $(BIN)/pytest tests/e2e/inbox/test_screenshots.py
 
-bench: setup ## compare with go-smtp, stock aiosmtpd and others for hours; writes bench/RESULTS.md
-	$(BIN)/python -m bench.run --rounds 5 --out bench/RESULTS.md
+bench: setup ## compare with go-smtp, stock aiosmtpd and others for an hour; writes bench/RESULTS.md
+	$(BIN)/python -m bench.run --rounds 5 $(foreach one,relay relay2 sending go sink,--server $(one)) --out bench/RESULTS.md
+	$(BIN)/python -m bench.run --quick --rounds 3 $(foreach one,relay stock haraka maildev mailpit,--server $(one)) --part peers --out bench/RESULTS.md
 	$(BIN)/python -m bench.growth --rounds 5 --out bench/RESULTS.md
 	$(BIN)/python -m bench.mailauth --rounds 5 --out bench/RESULTS.md
 

@@ -24,14 +24,17 @@ from bench.servers import ROOT
 BASES: Final = {"stock": "stock", goals.RIVAL: "go"}
 """The servers that others are divided by, and the names of their columns."""
 
-PARTS: Final = ("", "growth", "mail-auth")
-"""The parts of RESULTS.md in their order. That of bench/run.py is first; each other begins at its mark."""
+PARTS: Final = ("", "peers", "growth", "mail-auth")
+"""The parts of RESULTS.md in their order. Those of bench/run.py are first; each but the first begins at its
+mark."""
+
+_TITLES: Final = {"": "# Benchmark results", "peers": "## Slower servers"}
 
 _MARK: Final = re.compile(r"^<!-- ([\w-]+) -->\n", re.MULTILINE)
 _WIDE: Final = 1.5  # if a server's rates spread more than this, its CPU time decides
 
 _PAGE: Final = """\
-# Benchmark results
+{title}
 
 `{command}` on {date}, revision {revision}.
 {machine}
@@ -73,11 +76,13 @@ def page(
     servers: dict[str, str],
     timed: int,
     place: Path,
+    part: str = "",
 ) -> str:
-    """The part of bench/run.py. `servers` has a line about each by its name; `timed` is the number of mails
+    """A part of bench/run.py. `servers` has a line about each by its name; `timed` is the number of mails
     of each connection that took their times; the mails were in the folder `place`."""
     reached = goals.table(samples)
     return _PAGE.format(
+        title=_TITLES[part],
         command=command,
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         revision=revision(),

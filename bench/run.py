@@ -92,8 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             servers={server.name: server.about for server in servers} | left_out,
             timed=timed,
             place=options.work,
+            part=options.part,
         )
-        report.write(options.out, "", page)
+        report.write(options.out, options.part, page)
 
 
 def _ready(wanted: Sequence[Server]) -> tuple[list[Server], dict[str, str]]:
@@ -146,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, help="write its part of the page of results there (bench/RESULTS.md)"
     )
+    parser.add_argument("--part", choices=("", "peers"), default="", help="the part of that page")
     parser.add_argument("--raw", type=Path, help="write every sample there as JSON")
     parser.add_argument(
         "--work", type=Path, default=ROOT / ".state" / "bench", help="folder for spools and mails"

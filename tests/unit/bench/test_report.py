@@ -86,6 +86,13 @@ def test_the_page_names_machine_revision_and_servers(tmp_path: Path) -> None:
     assert "| ii | CPU, relay / go-smtp | **1.00** (1.00–1.00) | ≤ 1 | yes |" in page
 
 
+def test_slower_servers_have_a_part_of_their_own(tmp_path: Path) -> None:
+    measured = [sample("relay", rate=90, cpu=1), sample("stock", rate=10, cpu=9)]
+    page = report.page(measured, command="c", rounds=1, servers={}, timed=1, place=tmp_path, part="peers")
+    assert page.startswith("## Slower servers\n")
+    assert "### Goals" not in page
+
+
 def test_the_machine_has_the_file_system_of_the_mails() -> None:
     assert report.file_system(Path("/proc/self")) == "proc"
     assert ", proc, Linux " in report.machine(Path("/proc/self"))
