@@ -50,6 +50,14 @@ def _drop(data: bytes) -> None:
     """Bytes after the end are not sent."""
 
 
+def _write_log() -> None:
+    """Write the log lines of mails. Replies leave even if that fails."""
+    try:
+        mail_log.flush()
+    except Exception:
+        log.exception("fault while logging mails")
+
+
 class Flushes:
     """Sends the queued bytes of an endpoint's streams when the present turn of the event loop ends.
 
@@ -72,9 +80,9 @@ class Flushes:
         self._loop.call_soon(self._send)
 
     def _send(self) -> None:
-        mail_log.flush()
         due = self.due[:]
         self.due.clear()
+        _write_log()
         for stream in due:
             out = stream.queued
             if not out:
@@ -216,7 +224,7 @@ class Stream:
     def send(self) -> None:
         """Send the queued bytes now, in one write."""
         if self.queued:
-            mail_log.flush()
+            _write_log()
             data = b"".join(self.queued)
             self.queued.clear()
             self.transport.write(data)

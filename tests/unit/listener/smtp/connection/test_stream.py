@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from listener.logs import mail_log
 from listener.smtp.connection.stream import (
     MAX_AUTH_LINE,
     MAX_DUE,
@@ -176,3 +177,42 @@ def test_a_reply_in_clear_text_leaves_before_tls_begins() -> None:
     stream.write(b"250 later")
     stream.send()
     assert (clear, secret) == ([b"220 ready"], [b"250 later"])
+
+
+def test_a_fault_of_the_log_keeps_no_reply(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def turn() -> list[bytes]:
+        sent: list[bytes] = []
+        flushes = Flushes(asyncio.get_running_loop())
+        for reply in (b"250 a", b"250 b"):
+            stream = Stream(Sent(sent), flushes)
+            stream.write(reply)
+            stream.flush()
+            await asyncio.sleep(0)
+        last = Stream(Sent(sent), flushes)
+        last.write(b"221 c")
+        last.send()
+        return sent
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(mail_log, "flush", fail)
+    assert asyncio.run(turn()) == [b"250 a", b"250 b", b"221 c"]
+    assert "fault while logging mails" in caplog.text
+
+
+def test_the_lines_of_mails_are_written_before_their_replies(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def turn() -> list[bytes]:
+        order: list[bytes] = []
+        monkeypatch.setattr(mail_log, "flush", lambda: order.append(b"log"))
+        stream = Stream(Sent(order), Flushes(asyncio.get_running_loop()))
+        stream.write(b"250 a")
+        stream.flush()
+        await asyncio.sleep(0)
+        stream.write(b"221 b")
+        stream.send()
+        return order
+
+    assert asyncio.run(turn()) == [b"log", b"250 a", b"log", b"221 b"]
