@@ -40,6 +40,7 @@ class _NoSpool:
 
     capture_folder = Path(os.devnull)
     captures = Captures(capture_folder)
+    hashes = False
 
 
 def try_config(config: RelayConfig, around: Runtime) -> bool:
