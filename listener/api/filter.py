@@ -188,8 +188,8 @@ class Filter:
     of each mail that was not stored whole. `same_at_mail` says that its answer at MAIL depends only on the
     client's address, its user and the reverse-path, and that a question changes nothing: a connection does
     not ask again for the reverse-path of the mail before. `same_at_connect` says that its answer at connect
-    depends only on the client's address, and that a question changes nothing: it is not asked again about a
-    client that it accepted.
+    depends only on the client's address, and that a question changes nothing: once the client is greeted, no
+    such filter is asked at its next connections, where all filters of the listener are such.
 
     An answer at connect or auth holds for the connection, at mail or data for the transaction, at
     rcpt for that recipient. A hook that raises or takes longer than `filterTimeout` counts as a

@@ -18,8 +18,6 @@ from listener.intake.received_field import received_field
 MAX_RECEIVED: Final = 100
 """Received fields that make a loop (RFC 5321 section 6.3 asks for at least 100)."""
 
-MAILBOX_STARTS: Final = b"From ", b">From "
-
 MAILBOX_FIELD: Final = b"X-Mailbox-Line: "
 """Turns the line that a mailbox file puts before a mail into a field, as Postfix does."""
 
@@ -85,7 +83,7 @@ class Intake:
                 tls=session.tls,
                 recipient=recipients[0] if len(recipients) == 1 else None,
             )
-        if kept.startswith(MAILBOX_STARTS) and is_mailbox_line(kept):
+        if is_mailbox_line(kept):
             # In the middle of a header the line is not a field, and for some readers the body
             # begins there.
             kept = MAILBOX_FIELD + kept

@@ -108,7 +108,7 @@ def _nothing_to_quote(joined: str, count: int) -> bool:
     octets = joined.encode("utf-8", "replace")
     return (
         octets.translate(None, _PLAIN) == b"= " * (count - 1) + b"="
-        and octets.find(b"= ") < 0  # cheaper than `in`, which first takes the bytes for a number
+        and octets.find(b"= ") < 0  # `in` would try the bytes as a number first
         and octets.find(b"=None") < 0
         and not octets.endswith(b"=")
     )

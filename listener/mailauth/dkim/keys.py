@@ -59,9 +59,9 @@ class PublicKey:
             if self.kind == "rsa":
                 # isinstance would ask an abstract class, which takes longer.
                 hashed = _SHA1 if hash_name == "sha1" else _SHA256
-                self.key.verify(signature, digest, _PADDING, hashed)  # type: ignore[call-arg]
+                self.key.verify(signature, digest, _PADDING, hashed)  # type: ignore[call-arg]  # RSA, says `kind`
             else:
-                self.key.verify(signature, digest)  # type: ignore[call-arg]
+                self.key.verify(signature, digest)  # type: ignore[call-arg]  # Ed25519
         except (InvalidSignature, ValueError, UnsupportedAlgorithm):
             return False
         return True
